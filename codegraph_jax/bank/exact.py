@@ -46,7 +46,7 @@ class ReferenceImages:
     def __str__(self) -> str:
         return f"{len(self.removed)} references"
 
-    def only(self, chosen: Bool[np.ndarray, " m"]) -> "ReferenceImages":
+    def select(self, chosen: Bool[np.ndarray, " m"]) -> "ReferenceImages":
         """The chosen references, with all images of the set."""
         layers = [layer[chosen] for layer in self.layers]
         return replace(

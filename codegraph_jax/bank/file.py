@@ -1,29 +1,31 @@
-"""The file of a reference bank: safetensors for arrays, JSON for the rest, and a digest over both."""
+"""A reference bank without its network, and its file: safetensors for arrays, JSON for the rest, a digest over both."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from numpy.typing import DTypeLike
 
 from codegraph_jax.backbones import weights_identity
 from codegraph_jax.bank.calibration_set import CalibrationSet
-from codegraph_jax.bank.history import BankRevision
+from codegraph_jax.bank.history import KEPT_PARTS, BankRevision, can_return_to, in_use, to_store
 from codegraph_jax.bank.references import References, content_of, references_of
-from codegraph_jax.config import BackboneConfig
+from codegraph_jax.config import BackboneConfig, BankThresholdConfig, ThresholdConfig
 from codegraph_jax.consistency.pattern import Pattern, Product
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.files import finite_or_none
-from codegraph_jax.core.json_fields import MALFORMED, JsonFields, not_in_json
+from codegraph_jax.core.json_fields import MALFORMED, JsonFields, not_in_json, plain
 from codegraph_jax.core.settings import read_config
-from codegraph_jax.core.tensors import READ_ERRORS, DamagedTensorsError, read_tensors, write_tensors
+from codegraph_jax.core.tensors import READ_ERRORS, DamagedTensorsError, content_digest, read_tensors, write_tensors
 from codegraph_jax.data.frame import Frame
 from codegraph_jax.data.value_range import ValueRange
 from codegraph_jax.features.memory import feature_type
-from codegraph_jax.scoring.scores import ANSWER_SCORES, STANDARD
+from codegraph_jax.scoring.scores import ANSWER_SCORES, NAMED_SCORES, STANDARD
 from codegraph_jax.scoring.threshold import Calibration
 
 FORMAT = 19
@@ -38,7 +40,7 @@ class BankError(UserError):
 
 @dataclass(frozen=True)
 class StoredBank(JsonFields):
-    """The references of a set, and its threshold.
+    """The references and the threshold of a set, without the network.
 
     Attributes:
         backbone_config: settings of the backbone.
@@ -78,6 +80,71 @@ class StoredBank(JsonFields):
     def token_dtype(self) -> np.dtype:
         """Type in which the backbone computes and to which patch tokens are rounded before the comparison."""
         return feature_type(self.references.options.precision)
+
+    @property
+    def answers_by_key(self) -> dict[str, bool]:
+        """Answers (True: defective, False: good) by the digest of the part's pixels."""
+        return {key: revision.defective for revision in self.history for key in revision.keys}
+
+    @property
+    def known_patterns(self) -> list[Pattern]:
+        """Known patterns: those of the set, and the marks in use."""
+        return [*self.patterns, *(self.marks[index] for index in self.history[-1].mark_indices)]
+
+    @cached_property
+    def active_references(self) -> References:
+        """The references in use after the last revision."""
+        return self.references_after(self.history) if self.history[-1].last_addition else self.references
+
+    def references_after(self, history: Sequence[BankRevision]) -> References:
+        """The references in use after the last revision of a history."""
+        return self.references.select(in_use(self.references.addition_numbers, history))
+
+    def combined_maps(self, scores: Float[np.ndarray, "n p"]) -> Float[np.ndarray, "n h w"]:
+        """Patch scores by the score of the bank."""
+        return NAMED_SCORES[self.score_name].combined(scores).reshape(-1, *self.frame.grid)
+
+    def back_to(self, revision: int) -> Self:
+        """The bank after a revision of its history, counted from 0.
+
+        Raises:
+            BankError: there is no such revision, or its references are no longer stored.
+        """
+        if not 0 <= revision < len(self.history):
+            raise BankError(f"the history of this bank has the revisions 0 to {len(self.history) - 1}, not {revision}")
+        if not can_return_to(self.history, revision):
+            raise BankError(
+                f"the references of revision {revision} are no longer stored; a bank keeps the last {KEPT_PARTS} parts"
+            )
+        history = self.history[: revision + 1]
+        stored = to_store(self.references.addition_numbers, history[-1].last_addition)
+        return replace(self, references=self.references.select(stored), history=history)
+
+    def with_threshold(self, config: BankThresholdConfig) -> Self:
+        """The bank with another threshold, a score or a rate of false alarms, or another least size of a defect.
+
+        Raises:
+            ConfigError: the rule cannot be applied to single photos.
+        """
+        calibration = self.calibration
+        if config.rule:
+            kind, value = ThresholdConfig(config.rule).parsed_rule
+            if kind == "rate":
+                value = calibration.normal_scores.quantile(value)
+            calibration = calibration.with_threshold(value, kind)
+        if config.min_defect_length is not None:
+            calibration = replace(calibration, min_defect_length=config.min_defect_length)
+        return replace(self, calibration=calibration)
+
+    @cached_property
+    def digest(self) -> str:
+        """A short digest of all that verdicts depend on; banks with the same digest give the same verdicts."""
+        arrays, about = content_of(self.active_references, np.float32)
+        if self.roi is not None:
+            arrays["roi"] = self.roi
+        patterns = [[pattern.verdict, pattern.origin, pattern.signature] for pattern in self.known_patterns]
+        settings = [about, self.weights_name, self.score_name, self.calibration, self.frame, self.value_range, patterns]
+        return content_digest(arrays, json.dumps(plain([*settings, self.answers_by_key]), sort_keys=True))[:12]
 
     def save(self, path: str, dtype: DTypeLike = np.float16) -> None:
         """Writes the bank.

@@ -50,15 +50,28 @@ def withdrawn(history: Sequence[BankRevision]) -> set[int]:
     return withdrawn_parts
 
 
-def newest(numbers: Int[np.ndarray, " k"], last: int, count: int) -> Bool[np.ndarray, " k"]:
-    """Mask of the entries of a bank that belong to the set or to the `count` newest good parts up to number `last`.
+def to_store(numbers: Int[np.ndarray, " k"], last: int) -> Bool[np.ndarray, " k"]:
+    """Mask of the entries that the file of a bank keeps, if `last` is the number of the newest good part.
 
     `numbers` are the `addition_numbers` of `Pool` and `ReferenceImages`.
     """
-    mask: Bool[np.ndarray, " k"] = (numbers == 0) | ((numbers <= last) & (numbers > last - count))
-    return mask
+    return _newest(numbers, last, KEPT_PARTS)
 
 
 def in_use(numbers: Int[np.ndarray, " k"], history: Sequence[BankRevision]) -> Bool[np.ndarray, " k"]:
-    """Mask of the entries of a bank that the last revision uses; `numbers` as for `newest`."""
-    return newest(numbers, history[-1].last_addition, MAX_PARTS) & ~np.isin(numbers, list(withdrawn(history)))
+    """Mask of the entries that the last revision uses; `numbers` as for `to_store`."""
+    return _newest(numbers, history[-1].last_addition, MAX_PARTS) & ~np.isin(numbers, list(withdrawn(history)))
+
+
+def can_return_to(history: Sequence[BankRevision], revision: int) -> bool:
+    """Whether all parts that a revision uses are still stored."""
+    last = history[revision].last_addition
+    needed = range(max(1, last - MAX_PARTS + 1), last + 1)
+    # some good parts have no entry, so compare numbers; only the oldest parts are dropped
+    return not needed or needed[0] >= history[-1].last_addition - KEPT_PARTS + 1
+
+
+def _newest(numbers: Int[np.ndarray, " k"], last: int, count: int) -> Bool[np.ndarray, " k"]:
+    """Mask of the entries that belong to the set or to the `count` newest good parts up to number `last`."""
+    mask: Bool[np.ndarray, " k"] = (numbers == 0) | ((numbers <= last) & (numbers > last - count))
+    return mask

@@ -59,7 +59,7 @@ class Pool:
     def __str__(self) -> str:
         return f"{self.own_scores.shape[2]:,} patches"
 
-    def only(self, chosen: Bool[np.ndarray, " k"]) -> "Pool":
+    def select(self, chosen: Bool[np.ndarray, " k"]) -> "Pool":
         """The chosen patches."""
         layers = [layer[:, chosen] for layer in self.layers]
         return Pool(self.options, layers, self.own_scores[:, :, chosen], self.addition_numbers[chosen])

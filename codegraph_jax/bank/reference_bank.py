@@ -11,10 +11,8 @@ similar scores in a tenth of the time or less. The threshold comes from the scor
 verdict "variant" count as normal.
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -22,23 +20,18 @@ import scipy
 from jaxtyping import Bool, Float
 
 from codegraph_jax.backbones import Backbone, LoadedBackbone, as_loaded, backbone_named, is_preset, weights_identity
+from codegraph_jax.bank.extending import extended
 from codegraph_jax.bank.file import BankError, StoredBank
-from codegraph_jax.bank.history import KEPT_PARTS, MAX_PARTS, BankRevision, in_use, newest
 from codegraph_jax.bank.inspection import Inspection
 from codegraph_jax.bank.peak_patches import PEAK_NEIGHBOURHOOD, PeakPatches
-from codegraph_jax.bank.pool import Pool
-from codegraph_jax.bank.references import References, content_of
-from codegraph_jax.config import BankThresholdConfig, DevicesConfig, PhotosConfig, ThresholdConfig
+from codegraph_jax.config import DevicesConfig, PhotosConfig
 from codegraph_jax.consistency.decision import flag_photos
 from codegraph_jax.consistency.filtered_scores import clip_to_median
 from codegraph_jax.consistency.groups import PatternMatch
-from codegraph_jax.consistency.marks import MAX_LIMIT, mark_signature, strongest
-from codegraph_jax.consistency.pattern import MAX_NAME_LENGTH, Pattern, PatternVerdict
 from codegraph_jax.consistency.recognition import pattern_numbers_of
 from codegraph_jax.consistency.signature import patch_vectors
-from codegraph_jax.core.json_fields import not_in_json, plain
+from codegraph_jax.core.json_fields import not_in_json
 from codegraph_jax.core.progress import Progress
-from codegraph_jax.core.tensors import content_digest
 from codegraph_jax.data.measured_range import may_lack_data
 from codegraph_jax.data.own_sets import ImagesLike, as_samples
 from codegraph_jax.data.placement import Placement
@@ -49,7 +42,6 @@ from codegraph_jax.features.extraction import Extractor
 from codegraph_jax.features.features import Features
 from codegraph_jax.scoring.active_calibration import Answer
 from codegraph_jax.scoring.maps import image_scores
-from codegraph_jax.scoring.scores import NAMED_SCORES
 
 CHUNK = 16
 """Number of images whose features are in memory at once."""
@@ -132,8 +124,9 @@ class ReferenceBank(StoredBank):
         clipped = np.asarray(pattern_patches[verdicts == "variant"].any(axis=0))
         defects = (np.flatnonzero(verdicts == "defect") + 1).tolist()
         pattern_numbers = pattern_numbers_of(dict(enumerate(pattern_patches, 1)), defects, pattern_patches.shape[1:])
-        rows = [row for chunk in chunks for row in chunk.scores]
-        patch_scores = self._combined_maps(np.array(rows).reshape(len(rows), grid[0] * grid[1]), clipped)
+        mutual_scores = np.array([scores for chunk in chunks for scores in chunk.scores])
+        mutual_scores = mutual_scores.reshape(len(mutual_scores), grid[0] * grid[1])
+        patch_scores = self.combined_maps(clip_to_median(mutual_scores, clipped))
         placement = Placement.joined([chunk.features.placement for chunk in chunks])
         scores = image_scores(patch_scores, placement.frame.size, placement.rects())
         p_values = self.calibration.p_values(scores)
@@ -265,151 +258,15 @@ class ReferenceBank(StoredBank):
             BankError: all parts have this answer already.
         """
         images = as_samples(images)
-        names = names or [image.path for image in images]
         features = self.extractor().extract(images, value_range=self.value_range, drop_copies=True)
         features = features.masked(self._areas(images, ""), images)
         answers = self.answers_by_key
         new = [i for i, key in enumerate(features.keys) if answers.get(key.hex()) is not defective]
         if not new:
             raise BankError("all these parts have this answer already; nothing to add")
-        layers = [np.asarray(layer)[new] for layer in features.layers]
-        references, last = self.references, self.history[-1].last_addition
-        if not defective:
-            references = references.extended(layers, last + 1)
-            last += len(new)
-            references = references.only(newest(references.addition_numbers, last, KEPT_PARTS))
-        part_names = tuple(str(names[features.kept[i]]) for i in new)
-        keys = tuple(features.keys[i].hex() for i in new)
-        revision = BankRevision(when, part_names, keys, last, (), defective)
-        # a part that was called good before must not be compared with itself
-        active = self._references_after((*self.history, revision)) if defective else self.active_references
-        all_marks, mark_indices = self._marks_after(revision, features, new, active)
-        pixels = max(self.max_photo_pixels, int(features.placement.sizes.prod(axis=1).max(initial=0)))
-        history = (*self.history, replace(revision, mark_indices=mark_indices))
-        return replace(self, references=references, marks=all_marks, history=history, max_photo_pixels=pixels)
-
-    def _marks_after(
-        self, revision: BankRevision, features: Features, new: Sequence[int], active: References
-    ) -> tuple[tuple[Pattern, ...], tuple[int, ...]]:
-        """All marks with those of the new parts of a revision, and the indices of the marks that are then in use.
-
-        A mark that a new part shows is dropped if it has the opposite verdict.
-        """
-        verdicts: tuple[PatternVerdict, PatternVerdict] = ("defect", "variant")
-        verdict, opposite = verdicts if revision.defective else verdicts[::-1]
-        all_marks, used = list(self.marks), list(self.history[-1].mark_indices)
-        for i, name in zip(new, revision.names):
-            tokens = [np.asarray(layer[i])[None] for layer in features.layers]
-            vectors = patch_vectors(tokens, self.frame.grid)
-            used = [
-                index
-                for index in used
-                if all_marks[index].verdict != opposite or not all_marks[index].signature.match_mask(vectors).any()
-            ]
-            rows = active.scores([layer[0] for layer in tokens], features.placement.inspected[i])
-            scores = self._combined_maps(rows[None], None)
-            raw = image_scores(scores, self.frame.size, features.placement.select([i]).rects())[0]
-            # a good part below the threshold needs no mark
-            needed = revision.defective or raw >= self.calibration.threshold
-            if needed and (mark := self._mark(vectors[0], scores.ravel(), verdict, name, active)):
-                used.append(len(all_marks))
-                all_marks.append(mark)
-        return tuple(all_marks), tuple(used)
-
-    def back_to(self, revision: int) -> "ReferenceBank":
-        """The bank after a revision of its history, counted from 0.
-
-        Raises:
-            BankError: there is no such revision, or its references are no longer stored.
-        """
-        if not 0 <= revision < len(self.history):
-            raise BankError(f"the history of this bank has the revisions 0 to {len(self.history) - 1}, not {revision}")
-        then = self.history[revision]
-        needed = range(max(1, then.last_addition - MAX_PARTS + 1), then.last_addition + 1)
-        # some good parts have no entry, so compare numbers; only the oldest parts are dropped
-        oldest = max(1, self.history[-1].last_addition - KEPT_PARTS + 1)
-        if needed and needed[0] < oldest:
-            raise BankError(
-                f"the references of revision {revision} are no longer stored; a bank keeps the last {KEPT_PARTS} parts"
-            )
-        references = self.references.only(newest(self.references.addition_numbers, then.last_addition, KEPT_PARTS))
-        return replace(self, references=references, history=self.history[: revision + 1])
-
-    def with_threshold(self, config: BankThresholdConfig) -> "ReferenceBank":
-        """The bank with another threshold, a score or a rate of false alarms, or another least size of a defect.
-
-        Raises:
-            ConfigError: the rule cannot be applied to single photos.
-        """
-        calibration = self.calibration
-        if config.rule:
-            kind, value = ThresholdConfig(config.rule).parsed_rule
-            if kind == "rate":
-                value = calibration.normal_scores.quantile(value)
-            calibration = calibration.with_threshold(value, kind)
-        return replace(
-            self,
-            calibration=calibration
-            if config.min_defect_length is None
-            else replace(calibration, min_defect_length=config.min_defect_length),
-        )
-
-    @property
-    def answers_by_key(self) -> dict[str, bool]:
-        """Answers (True: defective, False: good) by the digest of the part's pixels."""
-        return {key: revision.defective for revision in self.history for key in revision.keys}
-
-    @property
-    def known_patterns(self) -> list[Pattern]:
-        """Known patterns: those of the set, and the marks in use."""
-        return [*self.patterns, *(self.marks[place] for place in self.history[-1].mark_indices)]
-
-    @cached_property
-    def active_references(self) -> References:
-        """The references in use after the last revision."""
-        return self._references_after(self.history) if self.history[-1].last_addition else self.references
-
-    def _references_after(self, history: Sequence[BankRevision]) -> References:
-        """The references in use after the last revision of a history."""
-        return self.references.only(in_use(self.references.addition_numbers, history))
-
-    def _combined_maps(
-        self, scores: Float[np.ndarray, "n p"], clipped: Bool[np.ndarray, "n p"] | None
-    ) -> Float[np.ndarray, "n h w"]:
-        """Patch scores by the score of the bank, after those of harmless patches are clipped."""
-        clipped_scores = scores if clipped is None else clip_to_median(scores, clipped)
-        return NAMED_SCORES[self.score_name].combined(clipped_scores).reshape(-1, *self.frame.grid)
-
-    def _mark(
-        self,
-        vectors: Float[np.ndarray, "p d"],
-        scores: Float[np.ndarray, " p"],
-        verdict: PatternVerdict,
-        name: str,
-        active: References,
-    ) -> Pattern | None:
-        """A pattern of the anomalous patches of a part; None if there are none."""
-        min_score = min(self.calibration.patch_threshold, self.calibration.score_of_1_in_10)
-        patches = strongest(scores >= min_score, scores)
-        if not len(patches):
-            return None
-        others = active.patch_vectors()
-        mark_vectors = vectors[patches].reshape(len(patches), len(active.layers), -1)
-        signature = mark_signature(mark_vectors, lambda measure: np.array([measure(image) for image in others]))
-        if isinstance(active, Pool):
-            # the patches of a pool belong to no photo, so the gap between photos cannot be measured
-            signature = replace(signature, limit=MAX_LIMIT)
-        return Pattern(name[:MAX_NAME_LENGTH], verdict, signature, self.product, 1, 1, origin="photo")
-
-    @cached_property
-    def digest(self) -> str:
-        """A short digest of all that verdicts depend on; banks with the same digest give the same verdicts."""
-        arrays, about = content_of(self.active_references, np.float32)
-        if self.roi is not None:
-            arrays["roi"] = self.roi
-        patterns = [[pattern.verdict, pattern.origin, pattern.signature] for pattern in self.known_patterns]
-        settings = [about, self.weights_name, self.score_name, self.calibration, self.frame, self.value_range, patterns]
-        return content_digest(arrays, json.dumps(plain([*settings, self.answers_by_key]), sort_keys=True))[:12]
+        features = features.select(new)
+        names = names or [image.path for image in images]
+        return extended(self, features, [str(names[source]) for source in features.kept], when, defective)
 
     def extractor(self, unreadable: str = "error") -> Extractor:
         """The feature extractor of the bank."""

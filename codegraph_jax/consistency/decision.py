@@ -213,7 +213,7 @@ def _with_marks(
         if answer == "unsure" or photo.mark or (answer == "good" and scores[index] < calibration.threshold):
             continue
         photo_scores = patch_scores[index].ravel()
-        stands_out = photo_scores >= min(calibration.patch_threshold, calibration.score_of_1_in_10)
+        stands_out = photo_scores >= calibration.patch_threshold
         mark = photo_mark(
             index,
             stands_out,

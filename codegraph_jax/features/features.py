@@ -82,6 +82,20 @@ class Features:
 
         return replace(self, layers=[weighted(layer) for layer in self.layers])
 
+    def select(self, images: Sequence[int]) -> "Features":
+        """The features of some images, in a run with one process."""
+        return replace(
+            self,
+            layers=[np.asarray(layer)[images] for layer in self.layers],
+            images_per_process=(len(images),),
+            image_features=self.image_features[images],
+            keys=[self.keys[i] for i in images],
+            kept=self.kept[images],
+            placement=self.placement.select(images),
+            areas=[self.areas[i] for i in images],
+            copies=(),
+        )
+
     def masked(self, areas: Sequence[InspectedArea], samples: Sequence[Sample]) -> "Features":
         """The features with all tokens outside of the inspected areas of the samples set to 0.
 

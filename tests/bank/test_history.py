@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from codegraph_jax.bank import history as module
-from codegraph_jax.bank import reference_bank
 from codegraph_jax.bank.file import BankError
 from codegraph_jax.bank.history import BankRevision, in_use
 from codegraph_jax.bank.reference_bank import ReferenceBank
@@ -91,9 +90,8 @@ def test_an_approved_part_answered_as_defective_is_removed_from_the_references(m
 
 
 def test_oldest_parts_are_dropped_and_the_set_stays(made, monkeypatch):
-    for place in (module, reference_bank):
-        monkeypatch.setattr(place, "MAX_PARTS", 2)
-        monkeypatch.setattr(place, "KEPT_PARTS", 4, raising=False)
+    monkeypatch.setattr(module, "MAX_PARTS", 2)
+    monkeypatch.setattr(module, "KEPT_PARTS", 4)
     bank, images = made
     grown = bank
     for image in images[:5]:
