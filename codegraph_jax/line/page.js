@@ -1,6 +1,6 @@
 "use strict";
 (() => {
-  const POLL_SECONDS = 2, PARTS_AT_ONCE = 24, CHARTED = 300, PICTURES = 400, PARTS_NAMED = 10;
+  const POLL_SECONDS = 2, PARTS_AT_ONCE = 24, CHARTED_PARTS = 300, CACHED_PICTURES = 400, LISTED_PARTS = 10;
   let token = sessionStorage.getItem("token") || "", lastPart = -1, onlyFlagged = false, opened = null, oldest = 0, showsEarlier = false;
   const pictures = new Map();
   const pattern = (name) => (texts.known(`group_${name}`) ? t(`group_${name}`) : texts.translated(name));  // without a name, its verdict
@@ -46,7 +46,7 @@
     try {
       if (!pictures.has(path)) {
         pictures.set(path, await blob(path));
-        if (pictures.size > PICTURES) {
+        if (pictures.size > CACHED_PICTURES) {
           const [first, url] = pictures.entries().next().value;
           URL.revokeObjectURL(url);
           pictures.delete(first);
@@ -196,7 +196,7 @@
     const lines = failed.map((one) => {
       const kinds = [["results_waiting", one.waiting], ["results_set_aside", one.set_aside]]
         .filter(([, count]) => count).map(([key, count]) => t(key, { count }));
-      const parts = one.parts.slice(0, PARTS_NAMED).join(", ") + (one.parts.length > PARTS_NAMED ? " …" : "");
+      const parts = one.parts.slice(0, LISTED_PARTS).join(", ") + (one.parts.length > LISTED_PARTS ? " …" : "");
       return [`${one.address}: ${kinds.join(", ")}.`, one.error && t("last_error", { error: one.error }), one.parts.length && t("parts_set_aside", { parts })]
         .filter(Boolean).join(" ");
     });
@@ -219,7 +219,7 @@
   }
 
   async function refresh() {
-    const paths = [`/parts?limit=${PARTS_AT_ONCE}&flagged=${onlyFlagged}`, `/scores?limit=${CHARTED}`, "/alarms?limit=10"];
+    const paths = [`/parts?limit=${PARTS_AT_ONCE}&flagged=${onlyFlagged}`, `/scores?limit=${CHARTED_PARTS}`, "/alarms?limit=10"];
     const [parts, scores, alarms] = await Promise.all(paths.map((path) => json(path)));
     chart(scores);
     $("#alarms").replaceChildren(...(alarms.length ? alarms.map(alarmItem) : [h("li", { className: "none" }, t("no_alarms"))]));
