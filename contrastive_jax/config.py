@@ -77,7 +77,7 @@ class ExposureConfig(Settings):
     image_count: int | None = field(default=None, metadata=at_least(1) | unset("all"))
     """Number of OE images that are used, drawn once by the seed. A small number is repeated within an epoch."""
     resample: str = field(default="fresh", metadata=no_flag() | choice("fresh", "fixed"))
-    """`fresh` draws other OE images in each epoch; `fixed` repeats the first draw, as the released code."""
+    """`fresh` draws other OE images in each epoch; `fixed` repeats the first draw, as the released code does."""
     alpha: float = field(default=1.0, metadata=at_least(0))
     """Weight of the OE norm term."""
     warmup: float = field(default=0.05, metadata=no_flag() | within(0, 1))
