@@ -24,7 +24,7 @@ STEPS_PER_CALL = 64
 """Steps in one call, so that the host's work per call takes no extra time."""
 
 
-def most_device_bytes(mesh: Mesh) -> int:
+def max_device_bytes(mesh: Mesh) -> int:
     """Greatest size in bytes of sets that are stored on every device; the same in all processes."""
     local = [device for device in mesh.devices.flat if device.process_index == jax.process_index()]
     return int(min(gather(max(DEVICE_SHARE * device_bytes(local), DEVICE_BYTES))))
@@ -38,19 +38,19 @@ class Feeder:
         self._config, self._mesh = config, mesh
         self._sets = {"normal": normal} if oe is None else {"normal": normal, "oe": oe}
         self.steps_per_epoch = len(normal) // config.train.batch_size
-        self._batch = -(-config.train.batch_size // mesh.size) * mesh.size
-        self.on_device = sum(images.nbytes for images in self._sets.values()) <= most_device_bytes(mesh)
-        self.steps_per_call = min(self._most_steps(), self.steps_per_epoch)
+        self._padded_batch = -(-config.train.batch_size // mesh.size) * mesh.size
+        self.on_device = sum(images.nbytes for images in self._sets.values()) <= max_device_bytes(mesh)
+        self.steps_per_call = min(self._max_steps_per_call(), self.steps_per_epoch)
         self._placed: Any = None
         if self.on_device:
             self._placed = put_on_mesh(self._sets, mesh)
 
-    def _most_steps(self) -> int:
+    def _max_steps_per_call(self) -> int:
         if self._mesh.devices.flat[0].platform == "cpu":
             return 1
         if self.on_device:
             return STEPS_PER_CALL
-        step = sum(images[:1].nbytes for images in self._sets.values()) * self._batch
+        step = sum(images[:1].nbytes for images in self._sets.values()) * self._padded_batch
         return min(STEPS_PER_CALL, max(1, STREAMED_BYTES // step))
 
     def epoch(self, epoch: int) -> Iterator[tuple[Any, Any, np.integer]]:
@@ -60,23 +60,23 @@ class Feeder:
         order = {"normal": epoch_order(len(self._sets["normal"]), steps, batch, seed, epoch)}
         if "oe" in self._sets:
             order["oe"] = oe_order(len(self._sets["oe"]), steps, batch, seed, epoch, config.oe.resample)
-        starts = range(0, self.steps_per_epoch, self.steps_per_call)
+        starts = range(0, steps, self.steps_per_call)
         with ThreadPoolExecutor(1) as pool:
-            waiting = pool.submit(self._call, order, 0)
-            for start in starts:
-                ready = waiting.result()
-                if start + self.steps_per_call < self.steps_per_epoch:
-                    waiting = pool.submit(self._call, order, start + self.steps_per_call)
-                yield ready
+            prepared = pool.submit(self._call_arguments, order, 0)
+            for next_start in (*starts[1:], None):
+                arguments = prepared.result()
+                if next_start is not None:
+                    prepared = pool.submit(self._call_arguments, order, next_start)
+                yield arguments
 
-    def _call(self, order: dict[str, np.ndarray], start: int) -> tuple[Any, Any, np.integer]:
+    def _call_arguments(self, order: dict[str, np.ndarray], start: int) -> tuple[Any, Any, np.integer]:
         count = min(self.steps_per_call, self.steps_per_epoch - start)
         split = PartitionSpec(None, AXIS)
         # padding rows are image 0, and the step masks them
         rows = {
             name: np.pad(
                 rows_of_steps[start : start + count].astype(np.int32),
-                ((0, self.steps_per_call - count), (0, self._batch - rows_of_steps.shape[1])),
+                ((0, self.steps_per_call - count), (0, self._padded_batch - rows_of_steps.shape[1])),
             )
             for name, rows_of_steps in order.items()
         }

@@ -11,7 +11,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Bool, Float, UInt8, UInt32
 
-from codegraph_jax.core.auroc import auroc as area
+from codegraph_jax.core.auroc import auroc as auroc_of_sides
 from contrastive_jax.config import OeclConfig
 from contrastive_jax.data.image_set import Images
 from contrastive_jax.data.protocols import EvaluationSet
@@ -61,13 +61,13 @@ def build_scorer(network: ContrastiveResNet, config: OeclConfig, mesh: Mesh, vie
             parts.append(call(variables, put_on_mesh(np.pad(batch, padding), mesh, split), np.uint32(config.seed)))
         # gather one call after the other: programs of several processes that wait for each other could otherwise block
         # each other's threads
-        whole = [{name: _of_all(scores) for name, scores in part.items()} for part in parts]
+        whole = [{name: _gathered(scores) for name, scores in part.items()} for part in parts]
         return {name: np.concatenate([part[name] for part in whole])[: len(images)] for name in whole[0]}
 
     return score
 
 
-def _of_all(scores: Float[Array, " b"]) -> Float[np.ndarray, " b"]:
+def _gathered(scores: Float[Array, " b"]) -> Float[np.ndarray, " b"]:
     """The whole array, gathered from the devices of all processes."""
     if scores.is_fully_addressable:
         return np.asarray(scores)
@@ -110,7 +110,7 @@ def metrics_by_score(normal: Bool[np.ndarray, " n"], scores: Scores) -> dict[str
 
 def auroc(normal: Bool[np.ndarray, " n"], scores: Float[np.ndarray, " n"]) -> float | None:
     """Area under the ROC curve of a score, larger = normal; None if a side is empty or a score not finite."""
-    return float(area(scores[~normal], scores[normal])) if are_defined(normal, scores) else None
+    return float(auroc_of_sides(scores[~normal], scores[normal])) if are_defined(normal, scores) else None
 
 
 def evaluation_metrics(test: EvaluationSet, scores: Scores) -> dict[str, Any]:

@@ -180,7 +180,7 @@ def build_train_call(
     ) -> tuple[TrainState, StepMetrics]:
         valid = jax.lax.axis_index(AXIS) * per_device + jnp.arange(per_device) < batch_size
 
-        def take(carry: tuple[TrainState, StepMetrics], i: Int[Array, ""]) -> tuple[TrainState, StepMetrics]:
+        def one_step(carry: tuple[TrainState, StepMetrics], i: Int[Array, ""]) -> tuple[TrainState, StepMetrics]:
             state, history = carry
             if on_device:
                 batch = {name: images[name][rows[name][i]] for name in images}
@@ -193,8 +193,8 @@ def build_train_call(
         history = {name: jnp.zeros(steps) for name in OBJECTIVES[config.train.objective].logged}
         if steps == 1:
             # on CPUs, XLA compiles the gradients of convolutions 15 times faster outside loops
-            return take((state, history), jnp.int32(0))
-        return jax.lax.fori_loop(0, count, lambda i, carry: take(carry, i), (state, history))
+            return one_step((state, history), jnp.int32(0))
+        return jax.lax.fori_loop(0, count, lambda i, carry: one_step(carry, i), (state, history))
 
     split = PartitionSpec(None, AXIS)
     whole = PartitionSpec()

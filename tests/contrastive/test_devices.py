@@ -12,7 +12,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from contrastive_jax import losses
 from contrastive_jax.data import feeding
-from contrastive_jax.data.feeding import Feeder, most_device_bytes
+from contrastive_jax.data.feeding import Feeder, max_device_bytes
 from contrastive_jax.data.sources import read_run_data
 from contrastive_jax.evaluation.evaluate import build_scorer
 from contrastive_jax.network.batch_norm import BatchNorm
@@ -91,8 +91,8 @@ def test_several_devices_agree_with_one_with_the_other_objectives(objective):
 @pytest.mark.slow
 def test_streamed_images_and_several_steps_in_a_call(monkeypatch):
     stored = take_steps(CONFIG, 1)
-    monkeypatch.setattr(feeding, "most_device_bytes", lambda mesh: 0)
-    monkeypatch.setattr(Feeder, "_most_steps", lambda feeder: 2)
+    monkeypatch.setattr(feeding, "max_device_bytes", lambda mesh: 0)
+    monkeypatch.setattr(Feeder, "_max_steps_per_call", lambda feeder: 2)
     assert_equal_within(stored, take_steps.__wrapped__(CONFIG, 1), 1e-9)
 
 
@@ -101,9 +101,9 @@ def test_large_memory_holds_large_sets():
         devices = [SimpleNamespace(process_index=0, memory_stats=lambda limit=limit: limit) for limit in limits]
         return SimpleNamespace(devices=np.array(devices, object))
 
-    assert most_device_bytes(mesh_of(2)) == 2 << 30
-    assert most_device_bytes(mesh({"bytes_limit": 80 << 30}, {"bytes_limit": 64 << 30})) == 16 << 30
-    assert most_device_bytes(mesh({"bytes_limit": 80 << 30}, {})) == 2 << 30
+    assert max_device_bytes(mesh_of(2)) == 2 << 30
+    assert max_device_bytes(mesh({"bytes_limit": 80 << 30}, {"bytes_limit": 64 << 30})) == 16 << 30
+    assert max_device_bytes(mesh({"bytes_limit": 80 << 30}, {})) == 2 << 30
 
 
 def run_sharded(function, devices, *arrays):

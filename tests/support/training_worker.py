@@ -43,7 +43,7 @@ def exactly() -> Iterator[None]:
 
     with (
         jax.enable_x64(True),
-        mock.patch.object(feeding, "most_device_bytes", lambda mesh: 0),
+        mock.patch.object(feeding, "max_device_bytes", lambda mesh: 0),
         mock.patch.object(trainer, "build_network", lambda *arguments: build(*arguments).clone(dtype=jnp.float64)),
         mock.patch.object(trainer, "initial_state", wide),
     ):
