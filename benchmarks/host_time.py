@@ -19,7 +19,7 @@ from benchmarks.settings import BenchmarkConfig
 from benchmarks.sizes import Sizes
 from codegraph_jax.config import RecurringConfig, SimilarityConfig
 from codegraph_jax.consistency.filtered_scores import filtered_scores
-from codegraph_jax.consistency.stages import find_consistent
+from codegraph_jax.consistency.stages import find_recurring_patterns
 from codegraph_jax.core.arrays import padded_size
 from codegraph_jax.core.timing import Timing
 from codegraph_jax.data.frame import Frame
@@ -100,7 +100,7 @@ def _stages(
     timed("scores", lambda: comparison.tables.scores(subset, Exclusions.none(comparison.shape)))
     # remove all recurring patterns, so that filtering has work
     settings = RecurringConfig(defects="all")
-    _, exclusions = timed("recurring", lambda: find_consistent(comparison, subset.k, settings))
+    _, exclusions = timed("recurring", lambda: find_recurring_patterns(comparison, subset.k, settings))
     timed("filtered scores", lambda: filtered_scores(comparison, subset, exclusions))
     return found
 

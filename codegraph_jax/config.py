@@ -159,7 +159,7 @@ class FeatureConfig(Settings):
     and all degrees become one feature (MuSc-V2, docs/method.md section 1)."""
 
 
-Limit = Literal["auto", "all"]
+AutoOrAll = Literal["auto", "all"]
 """Instead of a number of references or patches: chosen by the program, or all."""
 
 
@@ -171,11 +171,11 @@ class SimilarityConfig(Settings):
     """`reuse` derives all degrees from one matrix product (fastest on CPU); `direct` computes one product per degree;
     `fused` is the hand-written kernel for TPU and, in bfloat16, for GPUs; `auto` is `reuse` on CPUs, and elsewhere the
     faster of the first two in a short timing, which the run prints."""
-    references: int | Limit = field(default="all", metadata=at_least(2) | or_word("auto", "all"))
+    references: int | AutoOrAll = field(default="all", metadata=at_least(2) | or_word("auto", "all"))
     """Number of photos that each photo is compared with, selected by content alone, or `all`. `auto`: 12 to 128 if that
     saves much time and gives the same ranking of a sample, otherwise all (always all if `radius` is a number). With few
     references, recurring defects on few photos are missed."""
-    radius: int | Limit = field(default="all", metadata=at_least(1) | or_word("auto", "all"))
+    radius: int | AutoOrAll = field(default="all", metadata=at_least(1) | or_word("auto", "all"))
     """The patches of the other photo that a patch is compared with: `all`; or, for parts in the same position in all
     photos, only those at most a number of patches away along either axis, which saves most of the work of large grids.
     `auto`: fewer patches if that takes much less time and gives the same ranking."""

@@ -31,7 +31,7 @@ from codegraph_jax.consistency.groups import RecurringPatterns
 from codegraph_jax.consistency.links import LinkFinder, burnout_links
 from codegraph_jax.consistency.mixed_products import find_products, products_of
 from codegraph_jax.consistency.review import Review
-from codegraph_jax.consistency.stages import find_consistent
+from codegraph_jax.consistency.stages import find_recurring_patterns
 from codegraph_jax.core.arrays import GIB
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.progress import Clock
@@ -312,22 +312,22 @@ class CoDeGraph:
         if search.defects != "off":
             k = neighbour_count(len(comparison.references), config.scoring.fraction)
             with clock("recurring"):
-                found, exclusions = find_consistent(comparison, k, search, patterns, link_finder)
+                found, exclusions = find_recurring_patterns(comparison, k, search, patterns, link_finder)
         with clock("scoring"):
             patch_scores = patch_scores_by_name(comparison, config.scoring.fraction, exclusions, chosen_score)
-            decided = decide_photos(comparison, patch_scores, found, config.threshold, answers, chosen_score)
-            scores_rescored = self._rescored(decided, comparison, chosen_score)
-        inputs = BankInputs(comparison, found, exclusions, decided)
+            decisions = decide_photos(comparison, patch_scores, found, config.threshold, answers, chosen_score)
+            scores_rescored = self._rescored(decisions, comparison, chosen_score)
+        inputs = BankInputs(comparison, found, exclusions, decisions)
         made = make_bank(replace(config, bank=bank), self.backbone, inputs) if bank else None
         result = DetectionResult(
             kept=features.kept,
             unreadable=features.unreadable,
-            patch_scores=decided.patch_scores,
-            scores=decided.scores,
+            patch_scores=decisions.patch_scores,
+            scores=decisions.scores,
             scores_rescored=scores_rescored,
-            p_values=decided.p_values,
-            flagged=decided.flagged,
-            calibration=decided.calibration,
+            p_values=decisions.p_values,
+            flagged=decisions.flagged,
+            calibration=decisions.calibration,
             placement=features.placement,
             weights_name=self.backbone.weights_name,
             feature_identity=self.feature_identity,
@@ -339,24 +339,24 @@ class CoDeGraph:
             product_ids=comparison.product_ids,
             bank=made,
             keys=tuple(key.hex() for key in features.keys),
-            score_name=decided.score_name,
-            scores_by_name=decided.scores_by_name,
-            answers=decided.answers,
+            score_name=decisions.score_name,
+            scores_by_name=decisions.scores_by_name,
+            answers=decisions.answers,
             compared={"references": len(comparison.references), "radius": comparison.options.radius or "all"},
         ).with_copies(features.copies, comparison.source_count)
         samples = tuple(comparison.samples[source] for source in result.kept) if comparison.samples else ()
         return replace(result, samples=samples)
 
     def _rescored(
-        self, decided: PhotoDecisions, comparison: Comparison, chosen_score: Score
+        self, decisions: PhotoDecisions, comparison: Comparison, chosen_score: Score
     ) -> Float[np.ndarray, " n"]:
         """Image scores after the re-scoring of the score or of the settings, if there is one."""
         config, features = self.config.scoring, comparison.features
         if chosen_score.rescoring:
-            return chosen_score.rescoring(decided.scores, comparison, decided.patch_scores)
+            return chosen_score.rescoring(decisions.scores, comparison, decisions.patch_scores)
         if features.discriminative if config.rescore is None else config.rescore:
-            return rescore(decided.scores, features.image_features, config.rescore_k, comparison.added_count)
-        return decided.scores
+            return rescore(decisions.scores, features.image_features, config.rescore_k, comparison.added_count)
+        return decisions.scores
 
     def _check(self, bank: BankConfig | None, review: Review | None, chosen_score: Score) -> None:
         """Checks the arguments of `score` before the slow half."""

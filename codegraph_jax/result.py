@@ -28,8 +28,7 @@ from codegraph_jax.data.samples import LABELS, Sample, not_saved
 from codegraph_jax.data.value_range import ValueRange
 from codegraph_jax.scoring.active_calibration import ActiveCalibrator, Answer
 from codegraph_jax.scoring.maps import photo_maps, scale_ends
-from codegraph_jax.scoring.photo_verdicts import PhotoVerdict
-from codegraph_jax.scoring.photo_verdicts import verdicts as verdicts_of
+from codegraph_jax.scoring.photo_verdicts import PhotoVerdict, verdicts_of
 from codegraph_jax.scoring.scores import STANDARD
 from codegraph_jax.scoring.threshold import Calibration
 

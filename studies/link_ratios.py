@@ -38,7 +38,7 @@ def ratio_links(distances: Distances, windows: list[int], weighted: bool) -> Lin
         return Links(np.full(len(best), i), patch, distances.references[order[patch, rank]], value[patch, rank])
 
     everything = np.ones(distances.shape[::2], bool)
-    return Links.join(distances.each(everything, lambda i, patches, columns: links_of(i, columns)))
+    return Links.joined(distances.each(everything, lambda i, patches, columns: links_of(i, columns)))
 
 
 STATISTICS: dict[str, LinkFinder] = {

@@ -30,14 +30,14 @@ class Candidates:
     scores: list[Float[np.ndarray, "r n p"]]
     allowed: Bool[np.ndarray, "n p"]
 
-    def pool(self, wanted: int, without: Bool[np.ndarray, " n"] | None = None) -> Pool:
-        """The pool of the most representative patches, at most `wanted`; the same in every process.
+    def pool(self, max_patches: int, excluded: Bool[np.ndarray, " n"] | None = None) -> Pool:
+        """The pool of the most representative patches, at most `max_patches`; the same in every process.
 
-        Patches of the images `without` are excluded.
+        `excluded` are images whose patches are not used.
         """
         images = self._candidates[:, 0]
-        usable = np.arange(len(images)) if without is None else np.flatnonzero(~without[images])
-        chosen = np.sort(usable[thin(self._vectors[usable], self._squares[usable], wanted)])
+        usable = np.arange(len(images)) if excluded is None else np.flatnonzero(~excluded[images])
+        chosen = np.sort(usable[thin(self._vectors[usable], self._squares[usable], max_patches)])
         images, patches = self._candidates[chosen].T
         own_scores = np.stack([layer[:, images, patches] for layer in self.scores])
         parts = (
@@ -51,17 +51,17 @@ class Candidates:
             self.options, list(gathered.transpose(1, 2, 0, 3)), own_scores.astype(np.float32), np.zeros(count, int)
         )
 
-    def held_out_scores(self, wanted: int) -> Float[np.ndarray, "n p"]:
-        """Patch scores of the set; each image is scored by a pool of `wanted` patches of other images."""
+    def held_out_scores(self, max_patches: int) -> Float[np.ndarray, "n p"]:
+        """Patch scores of the set; each image is scored by a pool from other images."""
         images, keys = len(self.allowed), self.comparison.features.keys
         folds = np.zeros(images, int)
         folds[by_content(range(images), keys)] = np.arange(images) % min(FOLDS, images)
-        valid = self.comparison.features.placement.inspected
+        inspected = self.comparison.features.placement.inspected
         scores = {}
         for fold in range(int(folds.max()) + 1):
-            pool = self.pool(wanted, folds == fold)
+            pool = self.pool(max_patches, folds == fold)
             for i, tokens in self._tokens(np.flatnonzero(folds == fold)):
-                scores[i] = pool.scores(tokens, valid[i])
+                scores[i] = pool.scores(tokens, inspected[i])
         return processes.gather_parts([scores[i][None] for i in sorted(scores)], self.allowed.shape[1:])
 
     @cached_property

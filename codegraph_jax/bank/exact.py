@@ -53,14 +53,14 @@ class ReferenceImages:
             self, layers=layers, removed=self.removed[chosen], addition_numbers=self.addition_numbers[chosen]
         )
 
-    def extended(self, layers: Sequence[Float[np.ndarray, "n p c"]], first: int) -> "ReferenceImages":
-        """The references extended by n good parts, numbered from `first`."""
+    def extended(self, layers: Sequence[Float[np.ndarray, "n p c"]], first_number: int) -> "ReferenceImages":
+        """The references extended by n good parts, numbered from `first_number`."""
         count = len(layers[0])
         return replace(
             self,
             layers=[np.concatenate([old, np.asarray(new)]) for old, new in zip(self.layers, layers)],
             removed=np.concatenate([self.removed, np.zeros((count, self.removed.shape[1]), bool)]),
-            addition_numbers=np.concatenate([self.addition_numbers, np.arange(first, first + count)]),
+            addition_numbers=np.concatenate([self.addition_numbers, first_number + np.arange(count)]),
         )
 
     def patch_vectors(self) -> list[np.ndarray]:
@@ -115,15 +115,15 @@ class ReferenceImages:
         removed = jnp.asarray(self.removed)
         return [prepare_references(jnp.asarray(layer), removed, self.options) for layer in self.layers]
 
-    def scores(self, image: Sequence[Any], valid: Bool[np.ndarray, " p"]) -> Float[np.ndarray, " p"]:
-        """Scores of the patches of one image from its tokens [p, c] in each layer; `INVALID` where not `valid`."""
+    def scores(self, image: Sequence[Any], inspected: Bool[np.ndarray, " p"]) -> Float[np.ndarray, " p"]:
+        """Scores of the inspected patches of one image from its tokens [p, c] in each layer; `INVALID` elsewhere."""
         pending = [
             distances_to_references(jnp.asarray(x), references, self.options)
             for x, references in zip(image, self._prepared)
         ]
         full, remaining = ([np.array(pair[side]) for pair in pending] for side in (0, 1))
         for table in (*full, *remaining):
-            table[..., ~valid] = INVALID
+            table[..., ~inspected] = INVALID
         mean = mean_distances(full)[None]
         k = neighbour_count(len(self.removed), self.fraction)
         same = duplicate_pairs(as_distances(mean))[0]

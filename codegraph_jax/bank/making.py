@@ -46,7 +46,7 @@ class BankInputs(NamedTuple):
     comparison: Comparison
     recurring: RecurringPatterns
     exclusions: Exclusions
-    decided: PhotoDecisions
+    decisions: PhotoDecisions
 
 
 def check_bank(config: Config, chosen_score: Score) -> None:
@@ -77,22 +77,22 @@ def make_bank(config: Config, backbone: LoadedBackbone, inputs: BankInputs) -> R
     The threshold is calibrated on the set, scored by the bank without patches of recurring defects: an exact bank uses
     its references only (chosen by their content), a compact bank scores each image by a pool from other images.
     """
-    config, inputs = _as_decided(config, inputs)
-    comparison, set_size, decided = inputs.comparison, inputs.comparison.set_size, inputs.decided
+    config, inputs = _as_chosen(config, inputs)
+    comparison, set_size, decisions = inputs.comparison, inputs.comparison.set_size, inputs.decisions
     placement, grid = comparison.features.placement.select(slice(set_size)), comparison.options.grid
     references: References
     if config.bank.kind == "compact":
         references, patch_scores = _compact_references_and_scores(config, inputs)
     else:
         references, patch_scores = _exact_references_and_scores(config, inputs)
-    maps = NAMED_SCORES[decided.score_name].combined(patch_scores).reshape(-1, *grid)
+    maps = NAMED_SCORES[decisions.score_name].combined(patch_scores).reshape(-1, *grid)
     defect_members = inputs.recurring.defect_members(set_size)
     calibration = _calibrated(maps, placement, defect_members, config, inputs)
-    clipped_maps, known = apply_marks(decided.answers.marks, maps, comparison.features, set_size)
-    raw = image_scores(clipped_maps, placement.frame.size, placement.rects())
-    passed = ~calibration.flags(raw, defect_members | known)
+    clipped_maps, shows_defect_mark = apply_marks(decisions.answers.marks, maps, comparison.features, set_size)
+    scores = image_scores(clipped_maps, placement.frame.size, placement.rects())
+    passed = ~calibration.flags(scores, defect_members | shows_defect_mark)
     calibration_set = CalibrationSet(
-        raw.astype(np.float64), defect_members, _peak_patches(comparison, clipped_maps, passed)
+        scores.astype(np.float64), defect_members, _peak_patches(comparison, clipped_maps, passed)
     )
     low, high = scale_ends(placement.inspected_scores(clipped_maps), [calibration.threshold])
     if isinstance(references, Pool):
@@ -101,18 +101,18 @@ def make_bank(config: Config, backbone: LoadedBackbone, inputs: BankInputs) -> R
     images = comparison.features.image_features[:set_size]
     recurring = inputs.recurring
     patterns = [pattern.for_other_sets(recurring.product, set_size) for pattern in recurring.patterns]
-    marks = [mark for mark in decided.answers.marks if mark.product.fits(images)]
+    marks = [mark for mark in decisions.answers.marks if mark.product.fits(images)]
     return ReferenceBank(
         backbone_config=replace(config.backbone, blocks=backbone.blocks),
         weights_name=backbone.weights_name,
         references=references,
         patterns=[pattern for pattern in patterns if pattern],
         marks=tuple(marks),
-        score_name=decided.score_name,
+        score_name=decisions.score_name,
         product=Product.of(images),
         calibration=calibration,
         calibration_set=calibration_set,
-        history=_history(decided.answers, len(marks)),
+        history=_history(decisions.answers, len(marks)),
         heatmap_range=(low, high),
         value_range=comparison.features.value_range,
         frame=placement.frame,
@@ -133,9 +133,9 @@ def _history(answers: Answers, mark_count: int) -> tuple[BankRevision, ...]:
     return tuple(history)
 
 
-def _as_decided(config: Config, inputs: BankInputs) -> tuple[Config, BankInputs]:
+def _as_chosen(config: Config, inputs: BankInputs) -> tuple[Config, BankInputs]:
     """The settings and the comparison for the score that the run has chosen."""
-    chosen_score, comparison = NAMED_SCORES[inputs.decided.score_name], inputs.comparison
+    chosen_score, comparison = NAMED_SCORES[inputs.decisions.score_name], inputs.comparison
     if chosen_score.few_references:
         fraction = min(FEW_SHARE, config.scoring.fraction)
         config = replace(config, scoring=replace(config.scoring, fraction=fraction))
@@ -153,17 +153,17 @@ def _calibrated(
     inputs: BankInputs,
 ) -> Calibration:
     """The calibration by the bank's scores, with the answers of the run, or with the same number of flagged photos."""
-    scores, decided = image_scores(maps, placement.frame.size, placement.rects()), inputs.decided
+    scores, decisions = image_scores(maps, placement.frame.size, placement.rects()), inputs.decisions
     calibration = calibrate(scores, config.threshold, defect_members)
-    decided_by = decided.calibration.decided_by
+    decided_by = decisions.calibration.decided_by
     if decided_by == "answers":
         keys = [key.hex() for key in inputs.comparison.features.keys[: len(scores)]]
-        named = {decided.score_name: scores}
-        calibrator = calibrator_of(named, len(keys), keys, inputs.recurring, calibration.threshold, decided.answers)
+        named = {decisions.score_name: scores}
+        calibrator = calibrator_of(named, len(keys), keys, inputs.recurring, calibration.threshold, decisions.answers)
         return calibration.with_threshold(calibrator.threshold, decided_by)
     if decided_by == "manual":
-        before_marks = decided.scores_by_name[decided.score_name][: len(scores)]
-        above = int((before_marks >= decided.calibration.threshold).sum())
+        before_marks = decisions.scores_by_name[decisions.score_name][: len(scores)]
+        above = int((before_marks >= decisions.calibration.threshold).sum())
         ordered = np.sort(scores)[::-1]
         if above in (0, len(scores)):
             edge = float(np.nextafter(ordered[0], np.inf)) if above == 0 else float(ordered[-1])
@@ -199,9 +199,9 @@ def _compact_references_and_scores(config: Config, inputs: BankInputs) -> tuple[
     scores = [
         np.stack([clip_to_median(degree, exclusions.clipped) for degree in layer])[:, :set_size] for layer in layers
     ]
-    mean, valid = mean_over_layers(scores), comparison.features.placement.inspected
-    ordinary = NAMED_SCORES[inputs.decided.score_name].combined(mean) < inputs.decided.calibration.score_of_1_in_10
-    usable = np.isfinite(mean) & valid[:set_size]
+    mean, inspected = mean_over_layers(scores), comparison.features.placement.inspected
+    ordinary = NAMED_SCORES[inputs.decisions.score_name].combined(mean) < inputs.decisions.calibration.score_of_1_in_10
+    usable = np.isfinite(mean) & inspected[:set_size]
     # anomalous patches are not used as references, unless no other patches are left
     allowed = usable & ~exclusions.removed[:set_size] & ordinary
     allowed &= ~inputs.recurring.defect_members(set_size)[:, None]

@@ -64,8 +64,8 @@ class Pool:
         layers = [layer[:, chosen] for layer in self.layers]
         return Pool(self.options, layers, self.own_scores[:, :, chosen], self.addition_numbers[chosen])
 
-    def extended(self, layers: Sequence[Float[np.ndarray, "n p c"]], first: int) -> "Pool":
-        """The pool extended by patches of n good parts, numbered from `first`.
+    def extended(self, layers: Sequence[Float[np.ndarray, "n p c"]], first_number: int) -> "Pool":
+        """The pool extended by patches of n good parts, numbered from `first_number`.
 
         A part adds representative patches among those with a score above the median. They get the median score, since
         the part is good.
@@ -74,8 +74,8 @@ class Pool:
         added = []
         for i in range(len(layers[0])):
             tokens = [jnp.asarray(layer[i]) for layer in layers]
-            valid = np.asarray((tokens[0] != 0).any(axis=-1))
-            unusual = np.flatnonzero(self.scores(tokens, valid) > ordinary.mean())
+            inspected = np.asarray((tokens[0] != 0).any(axis=-1))
+            unusual = np.flatnonzero(self.scores(tokens, inspected) > ordinary.mean())
             vectors = image_vectors(tokens, self.options)
             squares = np.full(len(unusual), np.square(ordinary).mean(), np.float32)
             chosen = unusual[thin(projected(vectors[:, :, unusual]), squares, MAX_PATCHES_PER_PART)]
@@ -86,7 +86,7 @@ class Pool:
             self.options,
             list(np.concatenate([np.stack(self.layers), *added], axis=2)),
             np.concatenate([self.own_scores, own_scores], axis=2, dtype=np.float32),
-            np.concatenate([self.addition_numbers, np.repeat(np.arange(first, first + len(counts)), counts)]),
+            np.concatenate([self.addition_numbers, np.repeat(first_number + np.arange(len(counts)), counts)]),
         )
 
     def patch_vectors(self) -> list[np.ndarray]:
@@ -134,10 +134,10 @@ class Pool:
         vectors = tuple(jnp.asarray(layer).astype(dtype) for layer in self.layers)
         return vectors, jnp.asarray(squares, jnp.float32), jnp.asarray(sharpness, jnp.float32)
 
-    def scores(self, image: Sequence[Any], valid: Bool[np.ndarray, " p"]) -> Float[np.ndarray, " p"]:
+    def scores(self, image: Sequence[Any], inspected: Bool[np.ndarray, " p"]) -> Float[np.ndarray, " p"]:
         """Scores of the patches of one image; arguments as for `ReferenceImages.scores`."""
         scores = np.array(pool_scores(tuple(jnp.asarray(x) for x in image), *self.prepared, self.options))
-        scores[~valid] = INVALID
+        scores[~inspected] = INVALID
         return scores
 
 

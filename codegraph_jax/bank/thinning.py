@@ -18,9 +18,9 @@ from codegraph_jax.core.matmul import inner_products
 
 DIMENSIONS = 128
 """Dimensions of the random projection before the selection (Johnson and Lindenstrauss; as in PatchCore)."""
-SHORTLIST, TAKEN = 1024, 8
-"""In each round, which reads all patches once, TAKEN patches are selected from the SHORTLIST most overestimated ones.
-TAKEN = 1 is the exact greedy selection."""
+SHORTLIST, TAKEN_PER_ROUND = 1024, 8
+"""Each round reads all patches once, and selects TAKEN_PER_ROUND of the SHORTLIST most overestimated ones. With 1 per
+round the selection is exactly greedy."""
 
 
 def projected(vectors: Float[np.ndarray, "l r k c"]) -> Float[np.ndarray, "k e"]:
@@ -38,24 +38,26 @@ def _projection(width: int) -> Float[np.ndarray, "d e"]:
     return np.asarray(drawn / np.sqrt(drawn.shape[1]), np.float32)
 
 
-def thin(vectors: Float[np.ndarray, "m e"], squares: Float[np.ndarray, " m"], wanted: int) -> Int[np.ndarray, " k"]:
-    """Indices of the selected patches, the one with the least score first; all patches if they are at most `wanted`.
+def thin(
+    vectors: Float[np.ndarray, "m e"], squares: Float[np.ndarray, " m"], max_patches: int
+) -> Int[np.ndarray, " k"]:
+    """Indices of at most `max_patches` selected patches, the one with the least score first.
 
     `squares` has the squared score of each patch, in the unit of the squared distances of the vectors, which may be
     projected.
     """
-    if len(vectors) <= wanted:
+    if len(vectors) <= max_patches:
         return np.argsort(squares, kind="stable")
-    if wanted == 1:
+    if max_patches == 1:
         return np.array([np.argmin(squares)])
-    rounds = -(-(wanted - 1) // TAKEN)
-    return np.asarray(_thin(jnp.asarray(vectors), jnp.asarray(squares, jnp.float32), rounds))[:wanted]
+    rounds = -(-(max_patches - 1) // TAKEN_PER_ROUND)
+    return np.asarray(_thin(jnp.asarray(vectors), jnp.asarray(squares, jnp.float32), rounds))[:max_patches]
 
 
 @partial(jax.jit, static_argnames="rounds")
 def _thin(vectors: Float[Array, "m e"], squares: Float[Array, " m"], rounds: int) -> Int[Array, " k"]:
     lengths = jnp.square(vectors).sum(axis=1)
-    shortlist = min(SHORTLIST, len(squares))
+    count = min(SHORTLIST, len(squares))
 
     def costs(chosen: Int[Array, " t"]) -> Float[Array, "m t"]:
         """Squared score of each patch by each of the chosen ones."""
@@ -63,26 +65,26 @@ def _thin(vectors: Float[Array, "m e"], squares: Float[Array, " m"], rounds: int
         return jnp.maximum(lengths[:, None] + lengths[chosen] - 2 * products, 0) + squares[chosen]
 
     def one_round(_: Array, state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        best, kept, count = state
-        excess, worst = lax.top_k(best - squares, shortlist)
-        near = vectors[worst]
-        among = jnp.maximum(lengths[worst][:, None] + lengths[worst] - 2 * inner_products(near, near, "float32"), 0) + (
-            squares[worst] - squares[worst][:, None]
-        )
+        best, kept, kept_count = state
+        excess, shortlisted = lax.top_k(best - squares, count)
+        candidates, own_lengths, own_squares = vectors[shortlisted], lengths[shortlisted], squares[shortlisted]
+        products = inner_products(candidates, candidates, "float32")
+        distances = jnp.maximum(own_lengths[:, None] + own_lengths - 2 * products, 0)
+        excess_after = distances + (own_squares - own_squares[:, None])
 
         def take(number: Array, state: tuple[Array, Array]) -> tuple[Array, Array]:
             excess, taken = state
             index = jnp.argmax(excess)
-            excess = jnp.minimum(excess, among[:, index]).at[index].set(-jnp.inf)
-            return excess, taken.at[number].set(worst[index])
+            excess = jnp.minimum(excess, excess_after[:, index]).at[index].set(-jnp.inf)
+            return excess, taken.at[number].set(shortlisted[index])
 
-        _, taken = lax.fori_loop(0, TAKEN, take, (excess, jnp.zeros(TAKEN, worst.dtype)))
+        _, taken = lax.fori_loop(0, TAKEN_PER_ROUND, take, (excess, jnp.zeros(TAKEN_PER_ROUND, shortlisted.dtype)))
         best = jnp.minimum(best, costs(taken).min(axis=1)).at[taken].set(-jnp.inf)
-        kept = lax.dynamic_update_slice(kept, taken, (count,))
-        return best, kept, count + TAKEN
+        kept = lax.dynamic_update_slice(kept, taken, (kept_count,))
+        return best, kept, kept_count + TAKEN_PER_ROUND
 
     first = jnp.argmin(squares)
     best = costs(first[None])[:, 0].at[first].set(-jnp.inf)
-    kept = jnp.zeros(1 + rounds * TAKEN, first.dtype).at[0].set(first)
+    kept = jnp.zeros(1 + rounds * TAKEN_PER_ROUND, first.dtype).at[0].set(first)
     _, kept, _ = lax.fori_loop(0, rounds, one_round, (best, kept, jnp.asarray(1)))
     return jnp.asarray(kept)

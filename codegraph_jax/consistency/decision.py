@@ -165,11 +165,12 @@ def decide_photos(
 
     by_index = answers.by_index(keys)
     answers = _with_marks(answers, by_index, keys, maps_by_score[name], scores[name], calibration, features)
-    maps, marked = apply_marks(answers.marks, maps_by_score[name], features, set_size)
+    maps, shows_defect_mark = apply_marks(answers.marks, maps_by_score[name], features, set_size)
     clipped = scores[name]
     if maps is not maps_by_score[name]:
         clipped = image_scores(maps, size, rects, image_score_of.get(name))
-    flagged = flag_photos(calibration, maps, clipped, placement, features.areas, defect_members | marked, by_index)
+    defective = defect_members | shows_defect_mark
+    flagged = flag_photos(calibration, maps, clipped, placement, features.areas, defective, by_index)
     p_values = calibration.p_values(clipped)
     return PhotoDecisions(name, maps, clipped, scores, calibration, p_values, flagged, answers)
 
@@ -185,7 +186,7 @@ def flag_photos(
 ) -> Bool[np.ndarray, " n"]:
     """The photos that are flagged.
 
-    Photos are flagged by the threshold, or since they show a recurring defect or a mark (`defective`), unless
+    Photos are flagged by the threshold, or because they show a recurring defect or a mark (`defective`), unless
     `min_defect_length` tolerates their defects; the answers of a person, by index, override all of it.
     """
     flagged = calibration.flags(scores, defective)

@@ -57,16 +57,16 @@ class Links:
     def __len__(self) -> int:
         return len(self.statistic)
 
-    def take(self, rows: np.ndarray | slice) -> "Links":
+    def select(self, rows: np.ndarray | slice) -> "Links":
         """The links at some indices."""
         return Links(self.image[rows], self.patch[rows], self.target[rows], self.statistic[rows])
 
     @staticmethod
-    def join(parts: Iterable["Links"]) -> "Links":
+    def joined(parts: Iterable["Links"]) -> "Links":
         """All links of `parts`, sorted by statistic; ties by image, patch and target."""
         columns = zip(*((p.image, p.patch, p.target, p.statistic) for p in parts))
         image, patch, target, statistic = (np.concatenate(column) for column in columns)
-        return Links(image, patch, target, statistic).take(np.lexsort((target, patch, image, statistic)))
+        return Links(image, patch, target, statistic).select(np.lexsort((target, patch, image, statistic)))
 
 
 LinkFinder = Callable[[Distances, list[int]], Links]
@@ -112,7 +112,7 @@ def select_by_coverage(links: Links, image_count: int, coverage: float = COVERAG
         np.minimum.at(touched, ends, np.arange(len(links)))
     needed = int(np.ceil(coverage * image_count))
     last = np.sort(touched)[needed - 1] if needed else 0
-    return links.take(slice(0, int(last) + 1))
+    return links.select(slice(0, int(last) + 1))
 
 
 def burnout_links(distances: Distances, windows: list[int]) -> Links:
@@ -143,7 +143,7 @@ def burnout_links(distances: Distances, windows: list[int]) -> Links:
         rank = np.concatenate([np.arange(k) for k in link_counts[linked]]) if len(linked) else row
         return Links(np.full(len(row), i), patches[row], distances.references[order[row, rank]], best[row])
 
-    return Links.join(distances.each(candidates.any(axis=1), links_of))
+    return Links.joined(distances.each(candidates.any(axis=1), links_of))
 
 
 def find_links(distances: Distances, link_finder: LinkFinder) -> Links:

@@ -43,7 +43,7 @@ from codegraph_jax.similarity.references import by_content
 from codegraph_jax.similarity.removal import Exclusions, ReferenceMask
 
 
-def find_consistent(
+def find_recurring_patterns(
     comparison: Comparison,
     k: int,
     config: RecurringConfig,

@@ -28,17 +28,17 @@ class Chunks:
     """Calls a function on chunks of items; halves the chunk size whenever a device runs out of memory.
 
     Attributes:
-        what: name of the items in messages.
+        items: name of the items in messages.
         advice: advice for the error if a single item does not fit.
-        size: items per call; 0: all that are given.
+        size: items per call; 0: all.
     """
 
-    def __init__(self, what: str, advice: str):
-        self.what, self.advice, self.size = what, advice, 0
+    def __init__(self, items: str, advice: str):
+        self.items, self.advice, self.size = items, advice, 0
         self._proven = False
 
-    def __call__(self, run: Callable[[slice], Any], items: int, axis: int = 0) -> Any:
-        """Calls `run` on all items.
+    def __call__(self, run: Callable[[slice], Any], count: int, axis: int = 0) -> Any:
+        """Calls `run` on all of `count` items.
 
         `run` returns a pytree of arrays for a slice of the items; results are concatenated along `axis` on the host.
 
@@ -46,9 +46,9 @@ class Chunks:
             OutOfMemoryError: a single item does not fit.
         """
         while True:
-            size = min(self.size or items, items)
+            size = min(self.size or count, count)
             try:
-                parts = [run(slice(start, min(start + size, items))) for start in range(0, items, size)]
+                parts = [run(slice(start, min(start + size, count))) for start in range(0, count, size)]
                 # concatenated on the host to save device memory
                 result = parts[0] if len(parts) == 1 else jax.tree.map(lambda *x: np.concatenate(x, axis), *parts)
                 if not self._proven:
@@ -60,8 +60,8 @@ class Chunks:
                 if not is_out_of_memory(error):
                     raise
                 if size == 1:
-                    problem = f"a device has too little memory for one of the {self.what}"
+                    problem = f"a device has too little memory for one of the {self.items}"
                     raise OutOfMemoryError(f"{problem}; {self.advice}") from error
             if not self.size:
-                logger.warning("a device is out of memory with %d %s at once; trying fewer", size, self.what)
+                logger.warning("a device is out of memory with %d %s at once; trying fewer", size, self.items)
             self.size, self._proven = -(-size // 2), False

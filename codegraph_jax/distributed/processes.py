@@ -96,13 +96,13 @@ def _ended_after(seconds: float, problem: str) -> Iterator[None]:
         print(f"error: {problem}", file=sys.stderr, flush=True)
         os._exit(2)
 
-    watch = threading.Timer(seconds, end)
-    watch.daemon = True
-    watch.start()
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
     try:
         yield
     finally:
-        watch.cancel()
+        timer.cancel()
 
 
 @contextmanager

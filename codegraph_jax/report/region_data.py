@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from scipy import ndimage
 
 from codegraph_jax.core.files import write_csv, write_json
-from codegraph_jax.scoring.regions import EIGHT, flagged_mask, rectangle_sides, stretch
+from codegraph_jax.scoring.regions import DIAGONAL, flagged_mask, rectangle_sides, stretch
 from codegraph_jax.scoring.threshold import Calibration
 
 COLUMNS = (
@@ -90,7 +90,7 @@ def describe_regions(
         calibration: distribution of normal scores, for the p-values.
         pattern_numbers: number of the recurring pattern that each patch shows, 0 for none; may be empty.
     """
-    labels, count = ndimage.label(mask, structure=EIGHT)
+    labels, count = ndimage.label(mask, structure=DIAGONAL)
     regions = []
     for number, window in enumerate(ndimage.find_objects(labels, max_label=count), 1):
         inside = labels[window] == number

@@ -47,7 +47,7 @@ def sample_posterior(
     constant = (
         scipy.special.gammaln((freedom + d) / 2) - scipy.special.gammaln(freedom / 2) - d / 2 * np.log(freedom * np.pi)
     )
-    mean, factor, whole = start, np.diag(spread), 0
+    mean, factor, full_rounds = start, np.diag(spread), 0
     for _ in range(MAX_ROUNDS):
         latent = mean + points @ factor.T
         likelihood = log_likelihood(latent)
@@ -55,8 +55,8 @@ def sample_posterior(
         proposal = constant - (freedom + d) / 2 * np.log1p(radius / freedom) - np.log(np.diag(factor)).sum()
         power = _power(likelihood, prior - proposal)
         weights = scipy.special.softmax(power * likelihood + prior - proposal)
-        whole += power == 1.0
-        if whole > FULL_ROUNDS:
+        full_rounds += power == 1.0
+        if full_rounds > FULL_ROUNDS:
             break
         mean = weights @ latent
         away = latent - mean

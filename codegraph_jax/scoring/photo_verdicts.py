@@ -19,7 +19,7 @@ PHOTOS_TO_CHECK = 5
 """Number of highest photos below the threshold that are to be checked whatever their score."""
 
 
-def verdicts(
+def verdicts_of(
     flagged: Bool[np.ndarray, " n"],
     scores: Float[np.ndarray, " n"],
     p_values: Float[np.ndarray, " n"],

@@ -13,15 +13,15 @@ from codegraph_jax.scoring.threshold import Calibration
 
 PROMINENCE = 0.5
 """Share of a prominent peak's height above which no higher score may be connected to it."""
-FINER = 2
-"""Cells per side of a patch in the grid for contours."""
+SPLIT = 2
+"""Cells along each side of a patch, in the finer grid of the contours."""
 RING = 2
 """Width in patches of the ring around a region for its contrast: the reach of the widest neighbourhood, 5 x 5."""
-SHARES = np.linspace(0.7, 0.1, 19).tolist()
+LEVEL_SHARES = np.linspace(0.7, 0.1, 19).tolist()
 """Levels at which a region may end, as shares of its peak's height; at higher levels a single patch would have the
 greatest contrast."""
-EIGHT = np.ones((3, 3), bool)
-"""Structuring element: patches that touch at a corner are connected."""
+DIAGONAL = np.ones((3, 3), bool)
+"""Structuring element by which patches that touch at a corner are connected."""
 
 
 def stretch(patch_scores: Float[np.ndarray, "h w"], width: int, height: int) -> Float[np.ndarray, "height width"]:
@@ -56,7 +56,8 @@ def flagged_mask(
     """
     height, width = inspected.shape
     scores = np.where(patch_scores > 0, patch_scores, background).astype(np.float32)
-    pixels, fine = stretch(scores, width, height), stretch(scores, FINER * scores.shape[1], FINER * scores.shape[0])
+    pixels = stretch(scores, width, height)
+    fine = stretch(scores, SPLIT * scores.shape[1], SPLIT * scores.shape[0])
     mask, covered = np.zeros(pixels.shape, bool), np.zeros(scores.shape, bool)
     floor = calibration.score_of_1_in_2
     for row, column in _prominent_peaks(scores, background, calibration.threshold):
@@ -65,7 +66,7 @@ def flagged_mask(
         level, inside = _contour(scores, fine, background, floor, (row, column))
         covered |= _blocks(inside).any(axis=(1, 3))
         # interpolation to pixels moves the contour by less than one cell of the finer grid
-        region = inspected & (pixels >= level) & _resized(scipy.ndimage.binary_dilation(inside, EIGHT), pixels.shape)
+        region = inspected & (pixels >= level) & _resized(scipy.ndimage.binary_dilation(inside, DIAGONAL), pixels.shape)
         if not region.any():
             region = inspected & _patch_pixels(scores.shape, row, column, pixels.shape)
         mask |= region
@@ -89,7 +90,7 @@ def only_short_regions(
         inspected = areas[image](*placement.sizes[image].tolist())
         scores = placement.rect(image).cut(patch_scores[image])
         mask = flagged_mask(scores, background, calibration, inspected)
-        labels, count = scipy.ndimage.label(mask, EIGHT)
+        labels, count = scipy.ndimage.label(mask, DIAGONAL)
         windows = enumerate(scipy.ndimage.find_objects(labels, max_label=count), 1)
         short[image] = all(
             rectangle_sides(labels[window] == number)[0] < calibration.min_defect_length for number, window in windows
@@ -141,18 +142,18 @@ def _contour(
     peak: tuple[int, int],
 ) -> tuple[float, Bool[np.ndarray, "a b"]]:
     """Level at which the region of a peak ends, and its cells in the finer grid."""
-    rows, columns = (slice(FINER * patch, FINER * (patch + 1)) for patch in peak)
+    rows, columns = (slice(SPLIT * patch, SPLIT * (patch + 1)) for patch in peak)
     highest = int(fine[rows, columns].argmax())
-    row, column = rows.start + highest // FINER, columns.start + highest % FINER
+    row, column = rows.start + highest // SPLIT, columns.start + highest % SPLIT
     top = float(fine[row, column])
     floor = min(floor, top)
     level, inside, best = top, _connected(fine, top, row, column), -np.inf
-    for share in SHARES:
+    for share in LEVEL_SHARES:
         lower = max(min(float(background + share * (scores[peak] - background)), top), floor)
         wider = _connected(fine, lower, row, column)
         if scores[_blocks(wider).any(axis=(1, 3))].max() > scores[peak]:
             break
-        ring = scipy.ndimage.binary_dilation(wider, EIGHT, iterations=RING * FINER) & ~wider
+        ring = scipy.ndimage.binary_dilation(wider, DIAGONAL, iterations=RING * SPLIT) & ~wider
         contrast = fine[wider].mean() - fine[ring].mean() if ring.any() else -np.inf
         if contrast > best:
             level, inside, best = lower, wider, contrast
@@ -163,13 +164,13 @@ def _contour(
 
 def _connected(values: Float[np.ndarray, "a b"], level: float, row: int, column: int) -> Bool[np.ndarray, "a b"]:
     """Mask of the component of values from `level` on that contains a position."""
-    labels, _ = scipy.ndimage.label(values >= level, structure=EIGHT)
+    labels, _ = scipy.ndimage.label(values >= level, structure=DIAGONAL)
     return labels == labels[row, column]
 
 
 def _blocks(fine: Bool[np.ndarray, "a b"]) -> Bool[np.ndarray, "h f w f"]:
     """Cells of the finer grid, grouped by patch."""
-    return fine.reshape(fine.shape[0] // FINER, FINER, fine.shape[1] // FINER, FINER)
+    return fine.reshape(fine.shape[0] // SPLIT, SPLIT, fine.shape[1] // SPLIT, SPLIT)
 
 
 def _resized(mask: Bool[np.ndarray, "a b"], shape: tuple[int, ...]) -> Bool[np.ndarray, "height width"]:

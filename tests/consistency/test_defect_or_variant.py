@@ -15,7 +15,7 @@ from codegraph_jax.consistency.defect_or_variant import (
 )
 from codegraph_jax.consistency.groups import Evidence
 from codegraph_jax.consistency.pattern import Pattern, Product
-from codegraph_jax.consistency.stages import find_consistent
+from codegraph_jax.consistency.stages import find_recurring_patterns
 from tests.support import planted
 
 EXACT = 0.2
@@ -140,7 +140,7 @@ def test_patterns_of_another_product_are_kept_and_not_applied():
     comparison = planted.compare(tokens)
     features = dataclasses.replace(comparison.features, image_features=np.ones((48, 1), np.float32))
     comparison = dataclasses.replace(comparison, features=features)
-    found, _ = find_consistent(comparison, 14, RecurringConfig(), [pattern])
+    found, _ = find_recurring_patterns(comparison, 14, RecurringConfig(), [pattern])
     assert found.groups[0].verdict == "defect" and not found.groups[0].reviewed
     assert found.matches == () and [p.name for p in found.others] == [pattern.name]
 

@@ -9,7 +9,7 @@ import pytest
 from benchmarks.copy_counts import counted_copies
 from codegraph_jax.config import RecurringConfig
 from codegraph_jax.consistency.filtered_scores import filtered_scores
-from codegraph_jax.consistency.stages import find_consistent
+from codegraph_jax.consistency.stages import find_recurring_patterns
 from codegraph_jax.core.arrays import padded_size
 from codegraph_jax.distributed.devices import DeviceMesh
 from codegraph_jax.features.on_device import DeviceFeatureBuffer
@@ -53,7 +53,7 @@ def score(comparison):
     """(scores before, groups, removed patches, scores after)."""
     subset = comparison.subset(FRACTION)
     scores = comparison.tables.scores(subset, Exclusions.none(comparison.shape))
-    found, exclusions = find_consistent(comparison, subset.k, FILTERING)
+    found, exclusions = find_recurring_patterns(comparison, subset.k, FILTERING)
     return scores, found, exclusions, filtered_scores(comparison, subset, exclusions)
 
 

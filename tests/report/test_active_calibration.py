@@ -127,7 +127,7 @@ def test_verdicts_in_the_browser_are_those_of_python(browser):
         flagged, good = scores > 1, (rng.random(n) < 0.1) & (scores <= 1)
         p_values, defective = rng.random(n) ** 3, rng.random(n) if seed % 2 else None
         given = {"always_passed": good, "defect_probabilities": defective, "enough_photos": n >= MIN_PHOTOS}
-        expected.append(rules.verdicts(flagged, scores, p_values, **given))
+        expected.append(rules.verdicts_of(flagged, scores, p_values, **given))
         given |= {"flagged": flagged, "scores": scores, "p_values": p_values}
         cases.append({k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in given.items()})
     limits = {"p_value": rules.CHECK_P_VALUE, "probability": rules.CHECK_PROBABILITY, "fewest": rules.PHOTOS_TO_CHECK}

@@ -11,5 +11,5 @@ from tests.support import planted
 def test_the_ratio_statistics_rank_planted_links_first(statistic):
     tokens = planted.draw()
     _, distances = planted.table(tokens)
-    links = find_links(as_distances(distances[0], np.arange(len(tokens))), STATISTICS[statistic]).take(slice(0, 200))
+    links = find_links(as_distances(distances[0], np.arange(len(tokens))), STATISTICS[statistic]).select(slice(0, 200))
     assert ((links.image < 10) & (links.target < 10)).mean() > 0.9

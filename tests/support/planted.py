@@ -98,7 +98,7 @@ def find(tokens, config=None, patterns=(), references=None) -> Found:
     """Compares a set of one layer and looks for recurring patterns; `patterns` are known ones."""
     comparison = compare(tokens, references)
     subset = comparison.subset(0.3)
-    recurring, exclusions = stages.find_consistent(comparison, subset.k, config or RecurringConfig(), patterns)
+    recurring, exclusions = stages.find_recurring_patterns(comparison, subset.k, config or RecurringConfig(), patterns)
     mutual = mean_over_layers(comparison.tables.scores(subset, Exclusions.none(comparison.shape)))
     return Found(recurring, mutual, filtered_scores(comparison, subset, exclusions), comparison, exclusions)
 
