@@ -10,4 +10,6 @@ function durationText(seconds) {
 
 const basename = (path) => path.split(/[/\\]/).filter(Boolean).pop() ?? path;
 const button = (text, action, kind = "button quiet") => h("button", { type: "button", className: kind, onclick: action }, text);
+const optionsOf = (choices, current) => choices.map(([value, text]) => h("option", { value, selected: value === current }, text));
 const previewAddress = (place, side = 256) => `/api/preview?side=${side}&place=${encodeURIComponent(place)}`;
+const previewImage = (place) => h("img", { alt: "", loading: "lazy", src: previewAddress(place), onerror: (event) => { event.target.style.visibility = "hidden"; } });

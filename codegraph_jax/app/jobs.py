@@ -48,7 +48,8 @@ class Jobs:
         self._cancelled: list[Mapping[str, Any]] = []
         self._wake, self._stopping = threading.Event(), False
         self._thread = threading.Thread(target=self._work, name="jobs", daemon=True)
-        (results / STATE_DIRECTORY / "logs").mkdir(parents=True, exist_ok=True)
+        self._logs = results / STATE_DIRECTORY / "logs"
+        self._logs.mkdir(parents=True, exist_ok=True)
 
     def start(self) -> None:
         """Starts the thread that works on the queue."""
@@ -89,13 +90,13 @@ class Jobs:
             return _BAR.sub("", stream.read().decode("utf-8", "replace").replace("\r\n", "\n"))
         return ""
 
-    def address(self, job: int) -> str:
-        """The address of a line's page; empty until the line is ready."""
-        found = _ADDRESS.search(self.log(job))
+    def address(self, job: Mapping[str, Any]) -> str:
+        """The address of a line's page; empty unless the line is running and ready."""
+        found = _ADDRESS.search(self.log(job["id"])) if job["state"] == "running" else None
         return found[1] if found else ""
 
     def _log_path(self, job: int) -> Path:
-        return self.results / STATE_DIRECTORY / "logs" / f"{job}.log"
+        return self._logs / f"{job}.log"
 
     def _work(self) -> None:
         while not self._stopping:

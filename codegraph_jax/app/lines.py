@@ -41,10 +41,9 @@ class Lines:
         for run, job in self.state.last_jobs().items():
             if job["kind"] == LINE:
                 flags = dict(word.removeprefix("--").partition("=")[::2] for word in job["arguments"] if "=" in word)
-                address = self.jobs.address(job["id"]) if job["state"] == "running" else ""
                 lines.append(
                     {"line": run, "name": run.rpartition("/")[2], "state": job["state"], "message": job["message"],
-                     "address": address, "date": job["created"],
+                     "address": self.jobs.address(job), "date": job["created"],
                      "folder": printable(flags.get("config.watch.root", "")),
                      "send": ", ".join(without_secrets(text) for text in flags.get("send", "").split(",") if text)}
                 )  # fmt: skip
@@ -79,11 +78,9 @@ class Lines:
         Raises:
             NotFoundError: there is none of that name, or it does not run.
         """
-        job = self._job(name)
-        address = self.jobs.address(job["id"]) if job["state"] == "running" else ""
-        if not address:
-            raise NotFoundError(f"no running line is called {printable(name)!r}")
-        return address
+        if address := self.jobs.address(self._job(name)):
+            return address
+        raise NotFoundError(f"no running line is called {printable(name)!r}")
 
     def ledger_of_stopped(self, name: str) -> Path | None:
         """The ledger of a line that does not run; None if it runs, or has none."""

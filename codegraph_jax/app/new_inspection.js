@@ -54,7 +54,7 @@ function newInspection({ getState, attempt, repaint, follow, dropZone }) {
   function folderCard(folder) {
     const about = folder.photos === null ? t("not_readable") : folder.photos ? countText(folder.photos, "photos") : folder.path ?? "";
     return h("li", {}, h("button", { type: "button", "data-place": folder.place, title: folder.path ?? folder.name, onclick: () => openFolder({ place: folder.place }) },
-      folder.first ? h("img", { alt: "", loading: "lazy", src: previewAddress(folder.first), onerror: (event) => { event.target.style.visibility = "hidden"; } }) : h("span", { className: "icon", ariaHidden: "true" }),
+      folder.first ? previewImage(folder.first) : h("span", { className: "icon", ariaHidden: "true" }),
       h("bdi", {}, folder.name), h("small", {}, h("bdi", {}, about))));
   }
 
@@ -70,7 +70,7 @@ function newInspection({ getState, attempt, repaint, follow, dropZone }) {
       if (["network", "size", "fit"].includes(name)) readEstimate();
     };
     return h("label", {}, label, choices
-      ? h("select", { name, onchange }, choices.map(([value, text]) => h("option", { value, selected: value === current }, text)))
+      ? h("select", { name, onchange }, optionsOf(choices, current))
       : h("input", { type: "text", name, value: current, onchange }));
   }
 
@@ -82,7 +82,7 @@ function newInspection({ getState, attempt, repaint, follow, dropZone }) {
       chosen.bank = event.target.value;
       repaint();
       readEstimate();
-    } }, banks.map(([value, text]) => h("option", { value, selected: value === chosen.bank }, text)))) : null;
+    } }, optionsOf(banks, chosen.bank))) : null;
     if (chosen.bank) return [h("div", { className: "fields" }, compare), areas()];
     const answered = state.runs.filter((run) => run.answers);
     return [h("div", { className: "fields" }, compare,
@@ -119,9 +119,8 @@ function newInspection({ getState, attempt, repaint, follow, dropZone }) {
 
   // photos of the folder; a click shows one under the areas
   function strip({ thumbnails }) {
-    const image = ({ place }) => h("img", { alt: "", loading: "lazy", src: previewAddress(place), onerror: (event) => { event.target.style.visibility = "hidden"; } });
-    return h("div", { className: "strip" }, thumbnails.map((one, i) => (chosen.line || !one.size ? image(one)
-      : h("button", { type: "button", ariaLabel: t("draw_on", { name: one.name }), title: one.name, onclick: () => drawOn(i) }, image(one)))));
+    return h("div", { className: "strip" }, thumbnails.map((one, i) => (chosen.line || !one.size ? previewImage(one.place)
+      : h("button", { type: "button", ariaLabel: t("draw_on", { name: one.name }), title: one.name, onclick: () => drawOn(i) }, previewImage(one.place)))));
   }
 
   function contentsCard() {

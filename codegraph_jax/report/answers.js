@@ -73,7 +73,7 @@ function newAnswers(page) {
     const kept = {
       photo: Object.fromEntries(review.photos.map(({ key, answer, note }) => [key, { answer, note }])),
       threshold: byCategory((one) => one.by_hand),
-      share: byCategory((one) => one.state.max_defective),
+      share: byCategory((one) => one.calibrator.max_defective),
       ...stored(review.store.photos),
       ...stored(review.store.rest),
     };

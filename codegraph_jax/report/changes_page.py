@@ -5,7 +5,7 @@ The page has the style and the languages of the report, and needs no other files
 
 from pathlib import Path
 
-from codegraph_jax.core.files import whole_file
+from codegraph_jax.core.files import write_text
 from codegraph_jax.data.decoding import UnreadableImageError
 from codegraph_jax.data.images import preview
 from codegraph_jax.evaluation.changes import METRIC_HEADINGS, SUMMARY_HEADINGS, PhotoChange, ResultChanges, shortened
@@ -42,8 +42,7 @@ def write_changes(path: Path, changes: ResultChanges, runs: tuple[Path, Path]) -
         SUMMARY_HEADINGS=SUMMARY_HEADINGS,
         METRIC_HEADINGS=METRIC_HEADINGS,
     )
-    with whole_file(path) as name:
-        Path(name).write_bytes(html.encode("utf-8"))
+    write_text(path, html)
 
 
 def _gain(changes: ResultChanges) -> Text:

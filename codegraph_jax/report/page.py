@@ -19,7 +19,7 @@ from markupsafe import Markup
 
 from codegraph_jax.consistency.pattern import MAX_NAME_LENGTH
 from codegraph_jax.consistency.review import MAX_NOTE_LENGTH, Review
-from codegraph_jax.core.files import finite_or_none, whole_file
+from codegraph_jax.core.files import finite_or_none, write_text
 from codegraph_jax.core.json_fields import plain
 from codegraph_jax.core.names import printable
 from codegraph_jax.core.started_command import without_flags
@@ -144,8 +144,7 @@ def write_page(
         colours_png=anomaly_png(np.linspace(0, 1, 128)[None]),
         **HELPERS,
     )
-    with whole_file(path) as name:
-        Path(name).write_bytes(html.encode("utf-8"))
+    write_text(path, html)
 
 
 def _command(manifest: dict[str, Any]) -> str:
@@ -230,18 +229,18 @@ def _script_data(
 def _set_data(section: CategorySection) -> dict[str, Any]:
     """Data of a category for the script: scores, answers, and the verdicts of the run."""
     result = section.outcome.result
-    calibration, answers, model = result.calibration, result.answers, result.calibrator().as_json()
+    calibration, answers, calibrator = result.calibration, result.answers, result.calibrator().as_json()
     photos = len(section.outcome.samples) if result.keys else None
     warning = calibration.warning
     explanation = describe_warning(warning) if warning else describe_threshold(calibration, photos)
     return {
         "category": printable(section.outcome.category),
         "first": section.first,
-        "state": model,
+        "calibrator": calibrator,
         "flagged": result.flagged.tolist(),
         "tolerated": result.tolerated.tolist(),
         # a bank has a single score
-        "score": result.score_name if result.score_name in model["scores"] else next(iter(model["scores"])),
+        "score": result.score_name if result.score_name in calibrator["scores"] else next(iter(calibrator["scores"])),
         "threshold": finite_or_none(calibration.threshold),
         "by_hand": None if answers.threshold is None else {"score": answers.score, "threshold": answers.threshold},
         "p_values": result.p_values.tolist(),
@@ -276,20 +275,6 @@ def _frequency(pattern: ReportPattern) -> Text:
     return text("group_found", frequency=frequency, chance=chance(pattern.group.chance_p_value))
 
 
-HELPERS: dict[str, Any] = {
-    "MAX_NAME_LENGTH": MAX_NAME_LENGTH,
-    "MAX_NOTE_LENGTH": MAX_NOTE_LENGTH,
-    "MAX_MEMBERS": MAX_MEMBERS,
-    "hue": _hue,
-    "frequency": _frequency,
-    "evidence": describe_evidence,
-    "rarity": rarity,
-    "spacing_figure": spacing_figure,
-    "spacing_caption": spacing_caption,
-}
-"""Constants and functions of the template."""
-
-
 def _image_data(row: Row) -> dict[str, Any]:
     """Data of an image for the script."""
     photo, record = row.photo, row.photo.record
@@ -305,8 +290,8 @@ def _image_data(row: Row) -> dict[str, Any]:
         "pattern": plain(row.pattern.label) if row.pattern else None,
         "width": photo.size[0],
         "height": photo.size[1],
-        "boxes": [_shares(region.box, photo.size) for region in photo.regions],
-        "largest": max(([round(r.length), round(r.width)] for r in photo.regions), default=None),
+        "region_boxes": [_shares(region.box, photo.size) for region in photo.regions],
+        "largest_region": max(([round(r.length), round(r.width)] for r in photo.regions), default=None),
         "pattern_boxes": [[round(edge, 4) for edge in asdict(box).values()] for box in record.pattern_boxes],
         "heatmap": relative_url(record.heatmap) if record.heatmap else None,
         "mask": relative_url(record.mask) if record.mask else None,
@@ -316,3 +301,17 @@ def _image_data(row: Row) -> dict[str, Any]:
 def _shares(box: tuple[int, int, int, int], size: tuple[int, int]) -> list[float]:
     """Left, top, right and bottom as shares of the photo's width and height."""
     return [round(edge / side, 4) for edge, side in zip(box, size * 2)]
+
+
+HELPERS: dict[str, Any] = {
+    "MAX_NAME_LENGTH": MAX_NAME_LENGTH,
+    "MAX_NOTE_LENGTH": MAX_NOTE_LENGTH,
+    "MAX_MEMBERS": MAX_MEMBERS,
+    "hue": _hue,
+    "frequency": _frequency,
+    "evidence": describe_evidence,
+    "rarity": rarity,
+    "spacing_figure": spacing_figure,
+    "spacing_caption": spacing_caption,
+}
+"""Constants and functions of the template."""

@@ -4,7 +4,7 @@
 // page: the state of the report, see page.js. Each set gets a model, and what a person and the model change.
 function newPhotos({ images, sets, limits, rows, large }) {
   for (const set of sets) {
-    const model = new ActiveCalibrator(set.state), expected = model.flagged(set.score, set.threshold ?? Infinity);
+    const model = new ActiveCalibrator(set.calibrator), expected = model.flagged(set.score, set.threshold ?? Infinity);
     // marks of earlier answers decide on some photos, whatever their score
     const forcedFlags = set.flagged.map((flag, i) => (flag === expected[i] ? null : flag));
     const photos = images.slice(set.first, set.first + set.flagged.length);
@@ -33,7 +33,7 @@ function newPhotos({ images, sets, limits, rows, large }) {
   }
 
   // one heading for all categories, from the first one with enough answers on
-  const rarityColumn = () => (sets.some((set) => set.probabilities) ? "probability_column" : "how_unusual");
+  const rarityColumn = () => (sets.some((set) => set.probabilities) ? "probability_column" : "rarity_column");
 
   // the verdicts of a set: those of the run until there is an answer
   function updateVerdicts(set) {

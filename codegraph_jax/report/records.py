@@ -54,8 +54,8 @@ class Record:
     mask: Path | None
     pattern_boxes: list[Box]
 
-    def values(self) -> dict[str, Any]:
-        """The columns of scores.json."""
+    def as_json(self) -> dict[str, Any]:
+        """The record in scores.json."""
         return {name: getattr(self, name) for name in COLUMNS} | {
             "label": LABELS[self.label],
             "score": round(self.score, 6),
@@ -63,10 +63,10 @@ class Record:
             "p_value": float(f"{self.p_value:.4g}"),
         }
 
-    def cells(self) -> dict[str, Any]:
-        """The columns of scores.csv."""
+    def csv_cells(self) -> dict[str, Any]:
+        """The cells of scores.csv by column."""
         scores = {name: Rounded(f"{getattr(self, name):.6f}") for name in ("score", "score_rescored")}
-        return self.values() | scores | {"flagged": int(self.flagged)}
+        return self.as_json() | scores | {"flagged": int(self.flagged)}
 
 
 def make_records(outcomes: Sequence[Outcome], config: ReportConfig) -> list[Record]:

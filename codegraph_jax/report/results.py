@@ -77,8 +77,8 @@ def write_results(
     with clock("results"):
         records, patterns = make_records(outcomes, config.report), recurring_patterns(outcomes)
         replace_written(workdir, {*_planned(config, outcomes, records, patterns), *drawn})
-        write_csv(workdir / "scores.csv", (record.cells() for record in records), COLUMNS, config.csv)
-        write_json(workdir / SCORES, [record.values() for record in records])
+        write_csv(workdir / "scores.csv", (record.csv_cells() for record in records), COLUMNS, config.csv)
+        write_json(workdir / SCORES, [record.as_json() for record in records])
         mean = mean_metrics([outcome.metrics for outcome in outcomes])
         _write_metrics(workdir, config, outcomes, mean)
         if "maps" in config.report.files:

@@ -130,7 +130,7 @@ function newTable({ images, sets, rows, review, answers, mm_per_pixel: mmPerPixe
       note_field: (_, number) => answers.of(number).note,
       [rarityColumn()]: (_, number) => rarityTextOf(number),
       score: (_, number) => scoreText(scoreOf(number)),
-      largest_region: ({ largest }) => largest && sizeText(largest, mmPerPixel),
+      largest_region: (image) => image.largest_region && sizeText(image.largest_region, mmPerPixel),
       ...(sets.length > 1 && { category: (_, number) => setOf(number).category }),
       file: ({ path }) => path,
     };

@@ -11,7 +11,7 @@ from codegraph_jax.report.outcome import Outcome
 from codegraph_jax.report.recurring_patterns import recurring_patterns
 from codegraph_jax.report.result_files import REPORT
 from codegraph_jax.report.texts import text
-from codegraph_jax.report.wording import describe_warning, few_photos, how_unusual, tolerated_note
+from codegraph_jax.report.wording import describe_warning, few_photos, rarity_texts, tolerated_note
 
 TOP = 10
 """Number of photos of each category in `photos_table`."""
@@ -28,14 +28,14 @@ def photos_table(outcomes: Sequence[Outcome]) -> str:
     several, rows, more = len(outcomes) > 1, [], 0
     for outcome in outcomes:
         result, category = outcome.result, [printable(outcome.category)] if several else []
-        verdicts, rarities = result.verdicts, how_unusual(result)
+        verdicts, rarities = result.verdicts, rarity_texts(result)
         order = sorted(range(len(verdicts)), key=lambda i: (verdicts[i] != "flagged", -result.scores[i]))
         for i in order[:TOP]:
             name, words = printable(outcome.samples[i].name), str(text(f"verdict_{verdicts[i]}"))
             rows.append([name, *category, f"{result.scores[i]:.4f}", rarities[i], words])
         more += len(order[TOP:])
     answered = any(outcome.result.calibrator().has_enough_answers for outcome in outcomes)
-    unusual = str(text("probability_column" if answered else "how_unusual"))
+    unusual = str(text("probability_column" if answered else "rarity_column"))
     table = text_table(["photo", *(["category"] if several else []), "score", unusual, "verdict"], rows)
     return f"{table}\nand {more} more in scores.csv" if more else table
 

@@ -32,7 +32,7 @@ function newViewer(page) {
     stage.show(current, mapSwitch.checked);
     boxes.replaceChildren();
     if (boxSwitch.checked) {
-      drawBoxes(boxes, image.boxes, "found");
+      drawBoxes(boxes, image.region_boxes, "found");
       drawBoxes(boxes, image.pattern_boxes, "pattern");
     }
     $("#viewer-name bdi").textContent = image.name;
@@ -58,7 +58,7 @@ function newViewer(page) {
       [rarityColumn()]: rarityTextOf(current),
       label: image.label === null ? null : t(labelKey(image.label)),
       recurring_column: texts.textOf(image.pattern),
-      largest_region: image.largest && sizeText(image.largest, mmPerPixel),
+      largest_region: image.largest_region && sizeText(image.largest_region, mmPerPixel),
       photo: sizeText([image.width, image.height], mmPerPixel),
       file: image.path,
       heat_map: link(image.heatmap),

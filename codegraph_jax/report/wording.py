@@ -40,7 +40,7 @@ def counted(count: int, what: str) -> str:
     return " ".join([f"{count} {noun}{'' if count == 1 else 's'}", *rest])
 
 
-def how_unusual(result: DetectionResult) -> list[str]:
+def rarity_texts(result: DetectionResult) -> list[str]:
     """How many good parts score as high as each photo [n], or, with answers, the probability of a defect, in English.
 
     Also in wording.js.

@@ -65,7 +65,7 @@ def test_inspections_run_one_after_the_other_and_lines_beside_them(made):
     wait_until((results / "lines" / "l" / "begun").exists)
     assert job_state(state, "b") == "waiting"
     line = next(job for job in state.last_jobs().values() if job["kind"] == LINE)
-    assert jobs.address(line["id"]) == "http://127.0.0.1:1234"
+    assert jobs.address(line) == "http://127.0.0.1:1234"
     (results / "a" / "go").touch()
     wait_until(lambda: job_state(state, "b") == "done")
     assert job_state(state, "a") == "done"

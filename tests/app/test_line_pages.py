@@ -46,7 +46,7 @@ def line(client, results):
     threading.Thread(target=server.serve_forever, daemon=True).start()
     service = client.app.state.service
     service.state.last_jobs = lambda: {"lines/parts-1": {"id": 1, "kind": LINE, "state": "running"}}
-    service.jobs.address = lambda number: f"http://127.0.0.1:{server.server_port}/"
+    service.jobs.address = lambda job: f"http://127.0.0.1:{server.server_port}/"
     client.stop = lambda: (server.shutdown(), server.server_close())
     yield client
     client.stop()

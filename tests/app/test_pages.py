@@ -163,7 +163,7 @@ def test_the_alarms_of_a_running_line_are_counted(person, monkeypatch):
         "created": 1.0,
     }
     person.service.state.last_jobs = lambda: {job["run"]: job}
-    person.service.jobs.address = lambda number: "http://127.0.0.1:1/"
+    person.service.jobs.address = lambda job: "http://127.0.0.1:1/"
     person.enter()
     person.go("#/lines", "[data-line] .counts")
     counts = "[...document.querySelectorAll('.counts span')].map((one) => one.textContent)"

@@ -22,7 +22,7 @@ from codegraph_jax.core.progress import Clock
 from codegraph_jax.report.results import write_results
 from codegraph_jax.report.serialise import write_arrays
 from codegraph_jax.report.terminal import closing_line, notices, pattern_lines, photos_table
-from codegraph_jax.report.wording import how_unusual
+from codegraph_jax.report.wording import rarity_texts
 from tests.report.outcomes import HOSTILE, make_outcome
 
 NAMES = [f"kind_{i % 2}/{i:03d}.png" for i in range(14)]
@@ -311,7 +311,7 @@ def test_the_smallest_set_gets_a_report(tmp_path, anomalous):
 def test_each_photo_shows_its_answer_mark_or_probability(tmp_path):
     outcome = make_outcome(tmp_path, NAMES, recurring=0)
     result, keys = outcome.result, outcome.result.keys
-    assert all(said.endswith("good parts") for said in how_unusual(result))
+    assert all(said.endswith("good parts") for said in rarity_texts(result))
     order = np.argsort(result.scores)
     photos = {keys[i]: PhotoReview(keys[i], answer=said) for i, said in
               ((order[-1], "defective"), (order[0], "good"), (order[1], "good"))}  # fmt: skip
@@ -321,7 +321,7 @@ def test_each_photo_shows_its_answer_mark_or_probability(tmp_path):
     flagged = calibration.flags(result.scores)
     flagged[order[2]] = True
     answered = dataclasses.replace(answered, calibration=calibration, flagged=flagged)
-    said = how_unusual(answered)
+    said = rarity_texts(answered)
     assert [said[i] for i in (order[-1], order[0], order[2])] == ["you: defective", "you: good", "flagged by its mark"]
     assert re.fullmatch(r"defective: (\d+|more than 99|less than 1)%", said[order[-2]])
     assert " how unusual " in photos_table([outcome])
