@@ -130,7 +130,7 @@
         kind && h("p", { className: "facts" }, kind)),
       h("div", { className: "actions" },
         active(run) && run.job ? button(t("cancel"), () => changeRun(run, "/cancel")) : null,
-        !active(run) && run.state !== "finished" && run.job ? button(t("go_on"), () => changeRun(run, "/resume"), "button") : null,
+        !active(run) && run.state !== "finished" && run.job ? button(t("resume"), () => changeRun(run, "/resume"), "button") : null,
         finished && run.task !== "inspect" ? button(t("save_bank"), () => saveBank(run)) : null,
         finished && state.runs.filter((one) => one.report).length > 1 ? button(compared ? t("compare_this") : t("compare_run"), () => compare(run), "plain") : null,
         active(run) ? null : button(t("rename"), () => rename(run), "plain"),
@@ -223,6 +223,7 @@
 
   const pageOf = (line) => `/lines/${encodeURIComponent(line.name)}/`;
 
+  // alarms are numbered from 1, so the last number is their count
   function partCounts({ inspected, flagged, last_alarm: alarms, undelivered }) {
     const late = undelivered.reduce((sum, one) => sum + (one.error ? one.waiting + one.set_aside : 0), 0);
     return h("p", { className: "counts" }, h("span", {}, countText(inspected, "parts")), h("span", { className: flagged ? "bad" : "" }, t("flagged", { count: flagged })),

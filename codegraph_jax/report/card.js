@@ -23,7 +23,7 @@ function newCard(page) {
     $("#undo").title = undone ? images[undone.number].name : "";
     texts.mark($("th[data-sort=rarity] button"), rarityColumn());
     const { photo, enough } = set.model.suggest(), answered = set.current !== null && set.model.answers.has(indexOf(set.current));
-    if (set.current === null || (answered && !set.revised)) set.current = photo === null ? null : set.first + photo;
+    if (set.current === null || (answered && !set.revised)) set.current = photo === null ? null : set.first_number + photo;
     paintQuestion(set);
     paintUsual(set);
     $("#progress").textContent = progress(set, enough);
@@ -47,10 +47,10 @@ function newCard(page) {
   function paintUsual(set) {
     const scores = set.model.scores[set.score], size = set.model.setSize, figure = $("#usual");
     const ranked = [...Array(size).keys()].sort((a, b) => scores[a] - scores[b]).slice(Math.floor(size / 4), Math.ceil(size / 2));
-    const index = ranked.find((i) => set.first + i !== set.current && set.model.answers.get(i) !== "defective");
+    const index = ranked.find((i) => set.first_number + i !== set.current && set.model.answers.get(i) !== "defective");
     figure.hidden = index === undefined || set.current === null;
     if (figure.hidden) return;
-    const number = set.first + index, source = thumbnailOf(number), button = $(".frame", figure);
+    const number = set.first_number + index, source = thumbnailOf(number), button = $(".frame", figure);
     if (button.dataset.open === String(number)) return;
     button.dataset.open = number;
     texts.attribute(button, "aria-label", "open_photo", { name: images[number].name });

@@ -61,18 +61,18 @@ class CategorySection:
     Attributes:
         index: its index.
         outcome: the category.
-        first: number of its first image in the report.
+        first_number: number of its first image in the report.
         patterns: its recurring patterns, each with its index among those of all categories.
     """
 
     index: int
     outcome: Outcome
-    first: int
+    first_number: int
     patterns: list[tuple[int, ReportPattern]]
 
     def numbers(self, images: Sequence[int]) -> list[int]:
         """Numbers of images of the category in the report."""
-        return [self.first + image for image in images]
+        return [self.first_number + image for image in images]
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Row:
     @property
     def number(self) -> int:
         """Number of the photo in the report."""
-        return self.section.first + self.photo.record.index
+        return self.section.first_number + self.photo.record.index
 
     @property
     def rescored(self) -> bool:
@@ -188,11 +188,11 @@ def _findings(outcomes: Sequence[Outcome], mean: dict[str, float | None]) -> lis
 
 
 def _sections(outcomes: Sequence[Outcome], patterns: Sequence[ReportPattern]) -> list[CategorySection]:
-    sections, first = [], 0
+    sections, first_number = [], 0
     for index, outcome in enumerate(outcomes):
         own = [(number, pattern) for number, pattern in enumerate(patterns) if pattern.outcome is outcome]
-        sections.append(CategorySection(index, outcome, first, own))
-        first += len(outcome.samples)
+        sections.append(CategorySection(index, outcome, first_number, own))
+        first_number += len(outcome.samples)
     return sections
 
 
@@ -235,7 +235,7 @@ def _set_data(section: CategorySection) -> dict[str, Any]:
     explanation = describe_warning(warning) if warning else describe_threshold(calibration, photos)
     return {
         "category": printable(section.outcome.category),
-        "first": section.first,
+        "first_number": section.first_number,
         "calibrator": calibrator,
         "flagged": result.flagged.tolist(),
         "tolerated": result.tolerated.tolist(),

@@ -7,13 +7,13 @@ function newPhotos({ images, sets, limits, rows, large }) {
     const model = new ActiveCalibrator(set.calibrator), expected = model.flagged(set.score, set.threshold ?? Infinity);
     // marks of earlier answers decide on some photos, whatever their score
     const forcedFlags = set.flagged.map((flag, i) => (flag === expected[i] ? null : flag));
-    const photos = images.slice(set.first, set.first + set.flagged.length);
+    const photos = images.slice(set.first_number, set.first_number + set.flagged.length);
     const tallest = photos.reduce((most, { width, height }) => Math.max(most, height / width), 0.1);
     Object.assign(set, { model, forcedFlags, tallest, manual: null, maxDefective: 1, undo: [], current: null });
   }
 
   const setOf = (number) => sets[images[number].set];
-  const indexOf = (number) => number - setOf(number).first;  // of a photo in its set
+  const indexOf = (number) => number - setOf(number).first_number;  // of a photo in its set
   const verdictOf = (number) => setOf(number).verdicts[indexOf(number)];
   const scoreOf = (number) => setOf(number).model.scores[setOf(number).score][indexOf(number)];
   const marked = (set, index) => set.flags[index] && set.model.scores[set.score][index] < set.threshold;

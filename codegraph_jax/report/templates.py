@@ -30,7 +30,7 @@ def _translatable(value: Value | None) -> Markup:
     """A text, which the page translates, or anything else as it is."""
     if not isinstance(value, Text):
         return escape("" if value is None else value)
-    values = plain(value) | {}
+    values = dict(plain(value))
     key = values.pop("t")
     return Markup('<span data-t="{}"{}>{}</span>').format(
         key, Markup(' data-values="{}"').format(json.dumps(values)) if values else "", str(value)

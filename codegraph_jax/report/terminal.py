@@ -31,12 +31,12 @@ def photos_table(outcomes: Sequence[Outcome]) -> str:
         verdicts, rarities = result.verdicts, rarity_texts(result)
         order = sorted(range(len(verdicts)), key=lambda i: (verdicts[i] != "flagged", -result.scores[i]))
         for i in order[:TOP]:
-            name, words = printable(outcome.samples[i].name), str(text(f"verdict_{verdicts[i]}"))
-            rows.append([name, *category, f"{result.scores[i]:.4f}", rarities[i], words])
+            name, verdict = printable(outcome.samples[i].name), str(text(f"verdict_{verdicts[i]}"))
+            rows.append([name, *category, f"{result.scores[i]:.4f}", rarities[i], verdict])
         more += len(order[TOP:])
     answered = any(outcome.result.calibrator().has_enough_answers for outcome in outcomes)
-    unusual = str(text("probability_column" if answered else "rarity_column"))
-    table = text_table(["photo", *(["category"] if several else []), "score", unusual, "verdict"], rows)
+    rarity_heading = str(text("probability_column" if answered else "rarity_column"))
+    table = text_table(["photo", *(["category"] if several else []), "score", rarity_heading, "verdict"], rows)
     return f"{table}\nand {more} more in scores.csv" if more else table
 
 
@@ -45,9 +45,9 @@ def pattern_lines(outcomes: Sequence[Outcome]) -> list[str]:
     lines = []
     for pattern in recurring_patterns(outcomes):
         prefix = f"{printable(pattern.outcome.category)}: " if len(outcomes) > 1 else ""
-        doubt = pattern.verdict == "undecided"
+        undecided = pattern.verdict == "undecided"
         # the label of a group without a name includes the verdict
-        verdict = " (defect or variant?)" if doubt else f" ({pattern.verdict})" if pattern.name else ""
+        verdict = " (defect or variant?)" if undecided else f" ({pattern.verdict})" if pattern.name else ""
         count = f"{len(pattern.images)} of {len(pattern.outcome.samples)}"
         if last := pattern.previous:
             count += f", previous batch {last.member_count} of {last.image_count}"
@@ -84,13 +84,13 @@ def notices(outcomes: Sequence[Outcome]) -> list[str]:
 
 
 def closing_line(workdir: Path, config: Config | InspectConfig, outcomes: Sequence[Outcome]) -> str:
-    """Numbers of flagged photos and of photos to check, flags by label, and the path of the report."""
+    """The numbers of flagged photos and of photos to check, flags by label, and the path of the report."""
     verdicts = [verdict for outcome in outcomes for verdict in outcome.result.verdicts]
     flagged, check, unknown = (verdicts.count(verdict) for verdict in ("flagged", "check", "unknown"))
     counts = sum((outcome.label_counts() for outcome in outcomes), Counter[str]())
     good, defective, caught = (counts[name] for name in ("good", "defective", "defective_flagged"))
     by_label = f" ({counts['false_alarms']} of {good} good, {caught} of {defective} defective by their labels)"
-    known = by_label if good or defective else ""
-    known += (f", {check} to check" if check else "") + (f", {unknown} unknown" if unknown else "")
+    details = by_label if good or defective else ""
+    details += (f", {check} to check" if check else "") + (f", {unknown} unknown" if unknown else "")
     written = f"report: {workdir / REPORT}" if "page" in config.report.files else f"results: {workdir}"
-    return f"{flagged} of {len(verdicts)} photos flagged{known}; {written}"
+    return f"{flagged} of {len(verdicts)} photos flagged{details}; {written}"
