@@ -47,7 +47,7 @@ class ReferenceImages:
         return f"{len(self.removed)} references"
 
     def select(self, chosen: Bool[np.ndarray, " m"]) -> "ReferenceImages":
-        """The chosen references, with all images of the set."""
+        """The chosen references; all images of the set must be among them."""
         layers = [layer[chosen] for layer in self.layers]
         return replace(
             self, layers=layers, removed=self.removed[chosen], addition_numbers=self.addition_numbers[chosen]

@@ -11,7 +11,7 @@ from codegraph_jax.bank.file import StoredBank
 from codegraph_jax.bank.history import BankRevision, to_store
 from codegraph_jax.bank.pool import Pool
 from codegraph_jax.bank.references import References
-from codegraph_jax.consistency.marks import MAX_LIMIT, mark_signature, strongest
+from codegraph_jax.consistency.marks import MAX_LIMIT, mark_patches, mark_signature
 from codegraph_jax.consistency.pattern import MAX_NAME_LENGTH, Pattern, PatternVerdict
 from codegraph_jax.consistency.signature import patch_vectors
 from codegraph_jax.features.features import Features
@@ -78,7 +78,7 @@ def _mark(
     active: References,
 ) -> Pattern | None:
     """A pattern of the anomalous patches of a part; None if there are none."""
-    patches = strongest(scores >= bank.calibration.patch_threshold, scores)
+    patches = mark_patches(scores, bank.calibration.patch_threshold)
     if not len(patches):
         return None
     others = active.patch_vectors()

@@ -77,7 +77,7 @@ def make_bank(config: Config, backbone: LoadedBackbone, inputs: BankInputs) -> R
     The threshold is calibrated on the set, scored by the bank without patches of recurring defects: an exact bank uses
     its references only (chosen by their content), a compact bank scores each image by a pool from other images.
     """
-    config, inputs = _as_chosen(config, inputs)
+    config, inputs = _for_chosen_score(config, inputs)
     comparison, set_size, decisions = inputs.comparison, inputs.comparison.set_size, inputs.decisions
     placement, grid = comparison.features.placement.select(slice(set_size)), comparison.options.grid
     references: References
@@ -133,7 +133,7 @@ def _history(answers: Answers, mark_count: int) -> tuple[BankRevision, ...]:
     return tuple(history)
 
 
-def _as_chosen(config: Config, inputs: BankInputs) -> tuple[Config, BankInputs]:
+def _for_chosen_score(config: Config, inputs: BankInputs) -> tuple[Config, BankInputs]:
     """The settings and the comparison for the score that the run has chosen."""
     chosen_score, comparison = NAMED_SCORES[inputs.decisions.score_name], inputs.comparison
     if chosen_score.few_references:
@@ -180,11 +180,11 @@ def _exact_references_and_scores(
     subset = comparison.subset(config.scoring.fraction, config.bank.photos or EXACT_PHOTOS)
     references, features = comparison.references[subset.columns], comparison.features
     patch_scores = filtered_scores(comparison, subset, exclusions)
-    mine = np.array([i for i in references.tolist() if i in features.local], int) - features.local.start
+    local_rows = np.array([i for i in references.tolist() if i in features.local], int) - features.local.start
     images = ReferenceImages(
         options=comparison.options.unfused(),
         fraction=config.scoring.fraction,
-        layers=[processes.gather_rows(np.asarray(layer[mine])) for layer in features.layers],
+        layers=[processes.gather_rows(np.asarray(layer[local_rows])) for layer in features.layers],
         removed=exclusions.removed[references],
         tests=_tests(comparison, subset, inputs.recurring, exclusions.pairs),
         addition_numbers=np.zeros(len(references), int),

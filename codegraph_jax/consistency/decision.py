@@ -16,7 +16,7 @@ from codegraph_jax.config import ThresholdConfig
 from codegraph_jax.consistency.filtered_scores import clip_to_median
 from codegraph_jax.consistency.groups import RecurringPatterns
 from codegraph_jax.consistency.marks import photo_mark
-from codegraph_jax.consistency.pattern import Pattern
+from codegraph_jax.consistency.pattern import Pattern, PatternVerdict
 from codegraph_jax.consistency.review import PhotoReview, Review
 from codegraph_jax.consistency.signature import recognise_all
 from codegraph_jax.core.json_fields import JsonFields
@@ -213,16 +213,9 @@ def _with_marks(
         # a good part that passes needs no mark
         if answer == "unsure" or photo.mark or (answer == "good" and scores[index] < calibration.threshold):
             continue
-        photo_scores = patch_scores[index].ravel()
-        stands_out = photo_scores >= calibration.patch_threshold
-        mark = photo_mark(
-            index,
-            stands_out,
-            photo_scores,
-            features,
-            "defect" if answer == "defective" else "variant",
-            photo.name,
-        )
+        verdict: PatternVerdict = "defect" if answer == "defective" else "variant"
+        min_score = calibration.patch_threshold
+        mark = photo_mark(index, patch_scores[index].ravel(), min_score, features, verdict, photo.name)
         photos[keys[index]] = replace(photo, mark=mark)
     return replace(answers, photos=photos)
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import partial
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
 from codegraph_jax.consistency.pattern import MAX_NAME_LENGTH, Pattern, PatternVerdict, Product
 from codegraph_jax.consistency.signature import (
@@ -42,22 +42,22 @@ MIN_GAP_RATIO, MIN_LIMIT = 1.25, 0.1
 count."""
 
 
-def strongest(stands_out: Bool[np.ndarray, " p"], scores: Float[np.ndarray, " p"]) -> Int[np.ndarray, " k"]:
-    """The patches of a mark: those that stand out, at most `MAX_MARK_PATCHES`."""
-    patches = np.flatnonzero(stands_out)
+def mark_patches(scores: Float[np.ndarray, " p"], min_score: float) -> Int[np.ndarray, " k"]:
+    """The patches of a mark: at most `MAX_MARK_PATCHES`, with scores of `min_score` or more."""
+    patches = np.flatnonzero(scores >= min_score)
     return np.sort(patches[np.argsort(-scores[patches], kind="stable")][:MAX_MARK_PATCHES])
 
 
 def photo_mark(
     photo: int,
-    stands_out: Bool[np.ndarray, " p"],
     scores: Float[np.ndarray, " p"],
+    min_score: float,
     features: Features,
     verdict: PatternVerdict,
     name: str,
 ) -> Pattern | None:
-    """The mark of a photo of the set; None if no patch stands out or there is no other photo."""
-    patches = strongest(stands_out, scores)
+    """The mark of a photo of the set; None if no patch has this score or there is no other photo."""
+    patches = mark_patches(scores, min_score)
     others = [i for i in by_content(range(len(features.kept)), features.keys) if i != photo]
     if not len(patches) or not others:
         return None

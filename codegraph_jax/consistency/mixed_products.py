@@ -24,8 +24,8 @@ from codegraph_jax.features.on_device import weighted_tokens
 from codegraph_jax.features.reading import measure_range
 from codegraph_jax.similarity.references import choose_references
 
-LOOK_SIDE = 8
-"""Side in patches of the small copies that are used before a run."""
+PREVIEW_SIDE = 8
+"""Side in patches of the small copies of photos in which products are looked for before a run."""
 CELLS_PER_SIDE = 4
 """Cells of an image along each side."""
 MIN_CHANGED_CELLS = 4
@@ -50,16 +50,17 @@ def find_products(features: Features, set_size: int) -> Int[np.ndarray, " n"]:
     Only the images of the set, which come first, form groups. This process may hold the features of a part of the
     images.
     """
-    mine, sample = features.local, choose_references(features.keys[:set_size], COMPARED_IMAGES)
-    held = np.array([i for i in sample.tolist() if i in mine], int) - mine.start
-    parts = processes.gather_rows(coarse_cells(features, held))
-    groups = separate(cell_distances(parts, parts))
+    local, sample = features.local, choose_references(features.keys[:set_size], COMPARED_IMAGES)
+    local_sample = np.array([i for i in sample.tolist() if i in local], int) - local.start
+    sample_cells = processes.gather_rows(coarse_cells(features, local_sample))
+    groups = separate(cell_distances(sample_cells, sample_cells))
     if len(groups) == 1:
         return np.zeros(len(features.kept), int)
-    size = arrays_at_once(4 * parts[0].size + 4 * parts.shape[1] * parts.shape[2] * len(sample))
+    size = arrays_at_once(4 * sample_cells[0].size + 4 * sample_cells.shape[1] * sample_cells.shape[2] * len(sample))
     labels = []
-    for first in range(0, len(mine), size):
-        distances = cell_distances(coarse_cells(features, np.arange(first, min(first + size, len(mine)))), parts)
+    for start in range(0, len(local), size):
+        cells = coarse_cells(features, np.arange(start, min(start + size, len(local))))
+        distances = cell_distances(cells, sample_cells)
         labels.append(np.stack([distances[:, group].mean(axis=1) for group in groups]).argmin(axis=0))
     products = processes.gather_parts(labels, (), int)
     order = np.argsort(-np.bincount(products[:set_size], minlength=len(groups)), kind="stable")
@@ -71,10 +72,10 @@ def products_of(
 ) -> Int[np.ndarray, " n"]:
     """The product of each image, from small copies of the images; 0 for images that cannot be read."""
     patch_size = extractor.backbone.patch_size
-    look = extractor.with_frame(Frame.squeezed(LOOK_SIDE * patch_size, patch_size))
+    preview = extractor.with_frame(Frame.squeezed(PREVIEW_SIDE * patch_size, patch_size))
     value_range, _ = measure_range(config, images)
     with bar(len(images), "products", "photo", progress) as advance:
-        features = look.extract(images, advance=advance, value_range=value_range)
+        features = preview.extract(images, advance=advance, value_range=value_range)
     products = np.zeros(len(images), int)
     if len(features.kept):
         products[features.kept] = find_products(features, len(features.kept))
@@ -86,9 +87,8 @@ def coarse_cells(features: Features, images: Int[np.ndarray, " k"]) -> Float[np.
     inspected = features.placement.inspected[features.local.start + images]
     cells = [_cell_weights(patches.reshape(features.grid)) for patches in inspected]
     weights = np.array(cells).reshape(len(images), CELLS_PER_SIDE * CELLS_PER_SIDE, inspected.shape[1])
-    parts = np.stack([weighted_tokens(layer, images, weights) for layer in features.layers], axis=1)
-    length = np.linalg.norm(parts, axis=-1, keepdims=True)
-    return parts / np.maximum(length, np.float32(1e-12))
+    means = np.stack([weighted_tokens(layer, images, weights) for layer in features.layers], axis=1)
+    return means / np.maximum(np.linalg.norm(means, axis=-1, keepdims=True), np.float32(1e-12))
 
 
 def _cell_weights(inspected: Bool[np.ndarray, "h w"]) -> Float[np.ndarray, "q p"]:

@@ -309,11 +309,11 @@ class ActiveCalibrator:
         probabilities = self.grid.defect_probabilities_for_errors
         flagged, answered = self.flagged, np.zeros(self.photo_count, bool)
         answered[list(self._decisive)] = True
-        open_ = ~answered & ~self._always
-        counts = [np.bincount(level[open_ & part], minlength=self.grid.levels) for part in (flagged, ~flagged)]
+        remaining = ~answered & ~self._always
+        counts = [np.bincount(level[remaining & part], minlength=self.grid.levels) for part in (flagged, ~flagged)]
         defective = weights @ probabilities
         good = float(counts[0] @ (1 - defective) + counts[1] @ (1 - defective) + np.sum(~flagged & answered))
-        bad = float((counts[0] + counts[1]) @ defective + np.sum(flagged & ~open_))
+        bad = float((counts[0] + counts[1]) @ defective + np.sum(flagged & ~remaining))
         return ExpectedErrors(
             _estimate(weights, 1 - probabilities, counts[0], good),
             _estimate(weights, probabilities, counts[1], bad),

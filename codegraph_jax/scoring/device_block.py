@@ -51,7 +51,7 @@ class DeviceBlock:
         return replace(self, values=_exclude(self.values, self._on_device(self._padded(masked))))
 
     def usable(self, columns: Columns) -> Bool[np.ndarray, "b c"]:
-        """Which of some references have a finite distance to any patch."""
+        """Whether each of these references has a finite distance to any patch."""
         return self._own_rows(_usable(self.values))[:, : self.reference_count][:, columns]
 
     def valid(self) -> Bool[np.ndarray, "b p"]:

@@ -45,7 +45,7 @@ class HostBlock:
         return self
 
     def usable(self, columns: Columns) -> Bool[np.ndarray, "b c"]:
-        """Which of some references have a finite distance to any patch."""
+        """Whether each of these references has a finite distance to any patch."""
         count = len(np.arange(self.shape[1])[columns])
         return self._map_images((count,), lambda i, x: np.isfinite(x[columns]).any(axis=1), bool)
 

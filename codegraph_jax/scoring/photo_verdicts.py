@@ -43,10 +43,11 @@ def verdicts_of(
             p-values.
         enough_photos: whether the set or the bank has at least `threshold.MIN_PHOTOS` photos.
     """
-    open_ = ~flagged if always_passed is None else ~flagged & ~always_passed
+    remaining = ~flagged if always_passed is None else ~flagged & ~always_passed
     check = p_values < CHECK_P_VALUE if defect_probabilities is None else defect_probabilities >= CHECK_PROBABILITY
     order = np.argsort(-scores.astype(np.float64), kind="stable")
-    check[order[open_[order]][:PHOTOS_TO_CHECK]] = True
+    check[order[remaining[order]][:PHOTOS_TO_CHECK]] = True
 
-    too_few = np.full(len(open_), not enough_photos)
-    return np.select([flagged, ~open_, too_few, check], ["flagged", "passed", "unknown", "check"], "passed").tolist()
+    too_few = np.full(len(remaining), not enough_photos)
+    verdicts = ["flagged", "passed", "unknown", "check"]
+    return np.select([flagged, ~remaining, too_few, check], verdicts, "passed").tolist()

@@ -24,9 +24,9 @@ exceeds one standard deviation of normal scores (benchmarks/log/threshold.md, "T
 MANY_FLAGGED = 0.2
 """Share of flagged images from which `Calibration.warning` asks whether so many can be defective."""
 MANY_MISSED = 0.1
-"""Expected share of defective images that pass from which `Calibration.warning` says that scores do not decide."""
+"""Expected share of missed defective images from which `Calibration.warning` says that scores do not separate them."""
 FEW_DEFECTIVE = 3
-"""Minimum number of images for these two doubts."""
+"""Minimum number of images for these two warnings."""
 MIN_SHARE_FOR_EVEN = 0.45
 """If `max_defective` is smaller, evenly spread scores are taken for those of good images."""
 NO_LIMIT = 1.0
@@ -190,17 +190,17 @@ def _warning(
 ) -> ThresholdWarning | None:
     """Why a person should check the flags of the images in the fit; None without a reason.
 
-    Members of recurring defects, which are flagged anyway, do not decide on the warning, and are counted in it.
+    Members of recurring defects, which are flagged anyway, cause no warning but are counted in it.
     """
-    count, some = len(flagged), int(flagged.sum())
+    count, flagged_count = len(flagged), int(flagged.sum())
     missed = float(fit.anomaly_probabilities[~flagged].sum())
     kind: Literal["not_separate", "even", "many"]
     if missed >= max(MANY_MISSED * count, FEW_DEFECTIVE):
         kind = "not_separate"
     elif fit.even_probability >= MIN_EVEN_PROBABILITY and max_defective >= MIN_SHARE_FOR_EVEN:
         kind, members = "even", 0
-    elif some >= max(MANY_FLAGGED * count, FEW_DEFECTIVE) and max_defective >= NO_LIMIT:
+    elif flagged_count >= max(MANY_FLAGGED * count, FEW_DEFECTIVE) and max_defective >= NO_LIMIT:
         kind = "many"
     else:
         return None
-    return ThresholdWarning(kind, some + members, count + members, round(missed))
+    return ThresholdWarning(kind, flagged_count + members, count + members, round(missed))
