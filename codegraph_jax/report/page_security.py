@@ -20,7 +20,7 @@ def style_and_script() -> tuple[str, str]:
 
 
 def content_policy(style: str, script: str) -> str:
-    """The Content-Security-Policy of a page: only its pictures and files beside it, and only its own script."""
+    """The Content-Security-Policy of a page: its own style and script, embedded pictures, and files beside it."""
     return (
         "default-src 'none'; img-src data: 'self' file:; base-uri 'none'; form-action 'none'; "
         f"style-src 'sha256-{digest(style)}'; script-src 'sha256-{digest(script)}'"

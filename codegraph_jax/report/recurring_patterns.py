@@ -59,17 +59,14 @@ def _of_category(outcome: Outcome) -> list[ReportPattern]:
 
 
 def review_draft(
-    outcomes: Sequence[Outcome],
-    patterns: Sequence[ReportPattern],
-    applied: Review | None = None,
-    photos_digest: str = "",
+    outcomes: Sequence[Outcome], patterns: Sequence[ReportPattern], applied: Review | None, photos_digest: str
 ) -> dict[str, Any]:
     """The data from which the page makes a review: patterns of this run, other known patterns, and earlier answers.
 
     Args:
         outcomes: all categories.
         patterns: recurring patterns with members.
-        applied: the review that the run has applied.
+        applied: the review that the run has applied, if any.
         photos_digest: see `Review`.
     """
     identity = dict(outcomes[0].result.feature_identity)
