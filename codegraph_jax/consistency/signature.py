@@ -38,7 +38,7 @@ these overlap, at the second."""
 MIN_PATCH_SHARE = 0.25
 """Minimum number of patches of an image that shows the pattern, as a share of the median number in a member."""
 MAX_PATCHES, MAX_OUTSIDE = 4096, 100
-"""Maximum number of patches behind the prototypes, and most images outside for comparison; more change nothing."""
+"""Maximum numbers of patches behind the prototypes, and of other images for comparison; more change nothing."""
 KMEANS_STEPS = 20
 """Iterations of k-means."""
 CHUNK = 16
@@ -248,7 +248,7 @@ def patches_of(
     layers = len(features.layers)
     local_vectors: dict[int, np.ndarray] = {}
     for images, vectors in _in_chunks(features, members):
-        local_vectors |= {i: vectors[place][chosen[i]] for place, i in enumerate(images)}
+        local_vectors |= {i: vectors[index][chosen[i]] for index, i in enumerate(images)}
     width = sum(layer.shape[-1] for layer in features.layers)
     rows = processes.gather_parts(local_vectors.values(), (width,))
     order = [i for part in processes.gather(list(local_vectors)) for i in part]
@@ -260,8 +260,8 @@ def patches_of(
 def _in_chunks(features: Features, images: Sequence[int]) -> Iterator[tuple[list[int], Float[np.ndarray, "b p d"]]]:
     """Yields (images, their vectors), a few at a time, for the images whose features this process holds."""
     local = [i for i in images if i in features.local]
-    for place in range(0, len(local), CHUNK):
-        chunk = local[place : place + CHUNK]
+    for start in range(0, len(local), CHUNK):
+        chunk = local[start : start + CHUNK]
         # devices return padded batches
         tokens = [tokens_of(layer, np.array(chunk) - features.local.start) for layer in features.layers]
         yield chunk, patch_vectors(tokens, features.grid)[: len(chunk)]

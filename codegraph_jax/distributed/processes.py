@@ -116,7 +116,7 @@ def connected(coordinator: str, processes: int, process_id: int) -> Iterator[Non
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
-        if coordinator and any(sign in str(error) for sign in CONNECTION_LOST):
+        if coordinator and any(words in str(error) for words in CONNECTION_LOST):
             raise LostProcessError(
                 f"another process has ended; see its own output ({str(error).splitlines()[0]})"
             ) from error
