@@ -49,7 +49,7 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[str]:
 def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Writes a UTF-8 text file; surrogates, as in file names that are not UTF-8, are written as escapes."""
     with whole_file(path) as name:
-        Path(name).write_text(text, encoding="utf-8", errors="backslashreplace")
+        Path(name).write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
 
 
 def write_csv(
