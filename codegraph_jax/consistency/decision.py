@@ -138,41 +138,56 @@ def decide_photos(
     `patch_scores` has those of every score. Without answers, the label-free rule of `config` decides by the score
     `chosen_score`.
     """
-    features, set_size, placement = comparison.features, comparison.set_size, comparison.features.placement
+    features, placement = comparison.features, comparison.features.placement
     maps_by_score = {name: values.reshape(-1, *comparison.options.grid) for name, values in patch_scores.items()}
     size, rects = placement.frame.size, placement.rects()
     image_score_of = {chosen_score.name: chosen_score.image_score}
     scores = {name: image_scores(maps, size, rects, image_score_of.get(name)) for name, maps in maps_by_score.items()}
     answers = replace(answers, max_defective=min(answers.max_defective, config.defective_limit))
     config = replace(config, max_defective=answers.max_defective)
-    defect_members = recurring.defect_members(len(features.keys))
-    name = chosen_score.name
-    calibration = calibrate(scores[name][:set_size], config, defect_members[:set_size])
     keys = [key.hex() for key in features.keys]
-    calibrator = calibrator_of(scores, set_size, keys, recurring, calibration.threshold, answers)
-
-    by_hand = answers.threshold if answers.score in scores else None
-    if by_hand is not None:
-        name = answers.score
-    elif calibrator.answer_count:
-        name = calibrator.score_name
-    if name != chosen_score.name:
-        calibration = calibrate(scores[name][:set_size], config, defect_members[:set_size])
-    if by_hand is not None:
-        calibration = calibration.with_threshold(by_hand, "manual")
-    elif calibrator.has_enough_answers:
-        calibration = calibration.with_threshold(calibrator.threshold, "answers")
+    name, calibration = _chosen_score_and_calibration(
+        scores, comparison.set_size, keys, recurring, config, answers, chosen_score.name
+    )
 
     by_index = answers.by_index(keys)
     answers = _with_marks(answers, by_index, keys, maps_by_score[name], scores[name], calibration, features)
-    maps, shows_defect_mark = apply_marks(answers.marks, maps_by_score[name], features, set_size)
-    clipped = scores[name]
+    maps, shows_defect_mark = apply_marks(answers.marks, maps_by_score[name], features, comparison.set_size)
+    scores_after_marks = scores[name]
     if maps is not maps_by_score[name]:
-        clipped = image_scores(maps, size, rects, image_score_of.get(name))
-    defective = defect_members | shows_defect_mark
-    flagged = flag_photos(calibration, maps, clipped, placement, features.areas, defective, by_index)
-    p_values = calibration.p_values(clipped)
-    return PhotoDecisions(name, maps, clipped, scores, calibration, p_values, flagged, answers)
+        scores_after_marks = image_scores(maps, size, rects, image_score_of.get(name))
+    defective = recurring.defect_members(len(keys)) | shows_defect_mark
+    flagged = flag_photos(calibration, maps, scores_after_marks, placement, features.areas, defective, by_index)
+    p_values = calibration.p_values(scores_after_marks)
+    return PhotoDecisions(name, maps, scores_after_marks, scores, calibration, p_values, flagged, answers)
+
+
+def _chosen_score_and_calibration(
+    scores: Mapping[str, Float[np.ndarray, " n"]],
+    set_size: int,
+    keys: Sequence[str],
+    recurring: RecurringPatterns,
+    config: ThresholdConfig,
+    answers: Answers,
+    label_free_score: str,
+) -> tuple[str, Calibration]:
+    """The name of the score, and the thresholds: set by hand, from answers, or label-free by `label_free_score`."""
+    defect_members = recurring.defect_members(len(keys))[:set_size]
+
+    def label_free(name: str) -> Calibration:
+        return calibrate(scores[name][:set_size], config, defect_members)
+
+    calibration = label_free(label_free_score)
+    if answers.threshold is not None and answers.score in scores:
+        return answers.score, label_free(answers.score).with_threshold(answers.threshold, "manual")
+    calibrator = calibrator_of(scores, set_size, keys, recurring, calibration.threshold, answers)
+    if not calibrator.answer_count:
+        return label_free_score, calibration
+    if calibrator.score_name != label_free_score:
+        calibration = label_free(calibrator.score_name)
+    if calibrator.has_enough_answers:
+        calibration = calibration.with_threshold(calibrator.threshold, "answers")
+    return calibrator.score_name, calibration
 
 
 def flag_photos(
