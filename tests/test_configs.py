@@ -41,8 +41,9 @@ def test_settings_are_checked_and_converted_when_they_are_made():
     assert (data.root, data.add, data.range) == ("/photos", ("/more",), (0.0, 4095.0))
     assert BankConfig(patches=np.int64(4)).patches == 4
     assert SimilarityConfig(references=np.int64(64)).references == 64
-    with pytest.raises(ConfigError, match="^SimilarityConfig.radius: 'al' is neither a number nor auto nor all"):
-        SimilarityConfig(radius="al")
+    for value in ("al", None):
+        with pytest.raises(ConfigError, match=f"^SimilarityConfig.radius: {value!r} is neither a number nor auto nor"):
+            SimilarityConfig(radius=value)
     with pytest.raises(ConfigError, match="^config.similarty.radius: there is no such setting"):
         with_settings(Config(), {"similarty.radius": "all"})
 

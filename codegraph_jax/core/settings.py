@@ -353,10 +353,11 @@ def _expanded(value: Any) -> Any:
 
 def _checked(value: Any, hint: Any, rules: FieldRules, path: str) -> Any:
     """The value of a field in its type; errors begin with the path."""
-    if rules.words and isinstance(value, str):
-        if value not in rules.words:
-            raise ConfigError(f"{path}: {str(value)!r} is neither a number nor {' nor '.join(rules.words)}")
-        return str(value)
+    if rules.words and (value is None or isinstance(value, str)):
+        word = None if value is None else str(value)
+        if word not in rules.words:
+            raise ConfigError(f"{path}: {word!r} is neither a number nor {' nor '.join(rules.words)}")
+        return word
     if rules.unset and isinstance(value, str) and value == rules.unset:
         value = None
     value = _converted(hint, value, path)

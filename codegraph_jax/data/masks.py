@@ -65,7 +65,6 @@ def load_mask(
         rule: rule for resized pixels. "nearest": nearest-neighbour resizing. "full": bilinear resizing of 0 and 255,
             anomalous where the result is exactly 255 (as MuSc's cast to int, for MVTec AD and BTAD). "any": the same
             resizing, anomalous where the result is above 0 (as MuSc for VisA).
-
         inverted: whether black marks anomalous pixels.
 
     Raises:

@@ -162,7 +162,7 @@ def _keep_existing(list_file: Path, category: str, samples: list[Sample]) -> lis
     """Listed samples that exist, sorted by name without duplicates; warns about missing images and masks."""
     present = [sample for sample in samples if is_file(sample.path)]
     if absent := len(samples) - len(present):
-        logger.warning("%r lists %d images that do not exist; they were skipped", str(list_file), absent)
+        logger.warning("%s: %r lists %d images that do not exist; they were skipped", category, str(list_file), absent)
     unique = {sample.name: sample for sample in present}
     warn_missing_masks(category, sum(sample.label == 1 and sample.mask is None for sample in unique.values()))
     return sorted(unique.values(), key=lambda sample: natural_key(sample.name))

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from codegraph_jax.data.roi import InspectedArea
+from codegraph_jax.data.roi import InspectedArea, everything
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.result import DetectionResult
 
@@ -29,6 +29,11 @@ class Outcome:
     def samples(self) -> tuple[Sample, ...]:
         """The n images of the result, in its order."""
         return self.result.samples
+
+    @property
+    def inspected_in_part(self) -> bool:
+        """Whether something of a photo is not inspected."""
+        return any(area is not everything for area in self.areas)
 
     def label_counts(self) -> Counter[str]:
         """Numbers of images: `good`, `false_alarms` among them, `defective`, and `defective_flagged` among them."""

@@ -21,7 +21,6 @@ from codegraph_jax.data.search import LayoutError
 from codegraph_jax.tasks import detect
 from contrastive_jax import OECL
 from tests.support import ROOT
-from tests.support.networks import random_backbone
 from tests.support.tiny_backbones import tiny_backbone
 
 PHOTO = np.random.default_rng(0).integers(0, 256, (20, 24, 3), np.uint8)
@@ -178,7 +177,7 @@ def test_lists_arrays_generators_and_directories_are_accepted(tmp_path):
 def test_images_that_cannot_be_used_are_named_by_every_detector(tmp_path, tiny_presets):
     (tmp_path / "broken.png").write_bytes(b"no image")
     photos = list(np.random.default_rng(1).integers(0, 256, (3, 24, 32, 3), np.uint8))
-    detector = CoDeGraph(Config(backbone=random_backbone(image_size=28, blocks=(1,))))
+    detector = CoDeGraph(backbone="dinov2-small", weights="random", image_size=28, blocks=(1,))
     with pytest.raises(UnreadableImageError, match=r"broken\.png"):
         detector.detect([*photos, tmp_path / "broken.png"])
     configured = CoDeGraph(Config(backbone=tiny_backbone()))

@@ -326,3 +326,17 @@ def test_each_photo_shows_its_answer_mark_or_probability(tmp_path):
     assert re.fullmatch(r"defective: (\d+|more than 99|less than 1)%", said[order[-2]])
     assert " how unusual " in photos_table([outcome])
     assert " probability " in photos_table([dataclasses.replace(outcome, result=answered)])
+
+
+def left_half(width: int, height: int) -> np.ndarray:
+    return np.broadcast_to(np.arange(width) < width // 2, (height, width))
+
+
+@pytest.mark.parametrize("partly", [False, True])
+def test_the_page_says_whether_photos_are_inspected_in_part(tmp_path, partly):
+    outcome = make_outcome(tmp_path / "photos", NAMES)
+    if partly:
+        outcome = replace(outcome, areas=[left_half] * len(NAMES))
+    write_results(tmp_path / "out", Config(), [outcome], Clock())
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert ('data-t="inspected_in_part"' in page) == partly

@@ -156,14 +156,14 @@ def test_auto_prints_its_choice(plates, tmp_path, capsys):
 def test_a_run_that_takes_too_long_is_refused_with_the_remedies(plates, tmp_path, monkeypatch):
     monkeypatch.setattr(time_estimate, "measured_flop_rate", lambda precision: 2e5)
     monkeypatch.setattr(time_estimate, "NEGLIGIBLE_WORK", 0.0)
-    monkeypatch.setattr(time_estimate, "MAX_HOURS", 1.5)
+    monkeypatch.setattr(time_estimate, "MAX_SECONDS", 5400)
     with pytest.raises(ConfigError) as caught:
         run(config(plates), tmp_path)
     message = str(caught.value)
     assert message.startswith("the run would take about") and "more than 1.5 hours" in message
     assert "--config.similarity.radius=8" in message
     slow = config(plates, resources=ResourcesConfig(check="warn"))
-    monkeypatch.setattr(time_estimate, "MAX_HOURS", 0.5)
+    monkeypatch.setattr(time_estimate, "MAX_SECONDS", 1800)
     monkeypatch.setattr(time_estimate, "measured_flop_rate", lambda precision: 2e6)
     run(slow, tmp_path)
 
@@ -171,7 +171,7 @@ def test_a_run_that_takes_too_long_is_refused_with_the_remedies(plates, tmp_path
 def test_advised_references_fit(plates, monkeypatch):
     found = time_estimate.TimeEstimate(feature_seconds=600.0, distance_seconds=7200.0, reference_count=60)
     assert found.problem("all") == ""
-    monkeypatch.setattr(time_estimate, "MAX_HOURS", 1.0)
+    monkeypatch.setattr(time_estimate, "MAX_SECONDS", 3600)
     problem = found.problem(radius=4)
     advised = int(problem.split("references=")[1].split()[0].rstrip(",;"))
     assert 2 <= advised < 60 and 600 + 7200 * advised / 60 <= 3600
