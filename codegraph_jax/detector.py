@@ -342,7 +342,8 @@ class CoDeGraph:
             score_name=decisions.score_name,
             scores_by_name=decisions.scores_by_name,
             answers=decisions.answers,
-            compared={"references": len(comparison.references), "radius": comparison.options.radius or "all"},
+            reference_count=len(comparison.references),
+            radius=comparison.options.radius or None,
         ).with_copies(features.copies, comparison.source_count)
         samples = tuple(comparison.samples[source] for source in result.kept) if comparison.samples else ()
         return replace(result, samples=samples)

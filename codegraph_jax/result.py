@@ -84,7 +84,8 @@ class DetectionResult(JsonFields):
         score_name: name of the score in `patch_scores` and `scores` (`scoring.scores`).
         scores_by_name: image scores by name of the score, before harmless marks were clipped [n].
         answers: a person's answers to photos, as applied.
-        compared: number of `references`, and `radius` as in `config.similarity.radius`.
+        reference_count: number of images that each image was compared with; None: compared with a bank.
+        radius: greatest distance between compared patches along either axis; None: all patches were compared.
         samples: the images with their labels [n]; pixels that were given as arrays stay in memory. Empty if unknown.
     """
 
@@ -110,7 +111,8 @@ class DetectionResult(JsonFields):
     score_name: str = STANDARD.name
     scores_by_name: Mapping[str, Float[np.ndarray, " n"]] = field(default_factory=dict, metadata=not_in_json())
     answers: Answers = field(default_factory=Answers)
-    compared: Mapping[str, Any] = field(default_factory=dict)
+    reference_count: int | None = None
+    radius: int | None = None
     samples: tuple[Sample, ...] = field(default=(), repr=False)
 
     def calibrator(self) -> ActiveCalibrator:

@@ -38,6 +38,7 @@ from codegraph_jax.report.region_data import coco, region_rows, write_regions
 from codegraph_jax.report.result_files import COCO, MANIFEST, MAPS, REPORT, RESULTS, SCORES
 from codegraph_jax.report.serialise import write_arrays
 from codegraph_jax.report.wording import describe_warning
+from codegraph_jax.result import DetectionResult
 from codegraph_jax.scoring.maps import MAPS_AT_ONCE
 
 DIRECTORIES = ("heatmaps", "masks", "groups", "graphs")
@@ -182,10 +183,15 @@ def _manifest(
         },
         "unreadable": {outcome.category: [reason for _, reason in outcome.result.unreadable] for outcome in outcomes},
         "thresholds": {outcome.category: _threshold(outcome) for outcome in outcomes},
-        "compared": {outcome.category: dict(outcome.result.compared) for outcome in outcomes},
+        "compared": {outcome.category: _compared(outcome.result) for outcome in outcomes},
         "frames": {outcome.category: outcome.result.placement.frame.as_json() for outcome in outcomes},
         "heatmap_scale": asdict(scale),
     }
+
+
+def _compared(result: DetectionResult) -> dict[str, Any]:
+    """The scope of the comparison, in the words of `config.similarity`; empty for a comparison with a bank."""
+    return {"references": result.reference_count, "radius": result.radius or "all"} if result.reference_count else {}
 
 
 def _threshold(outcome: Outcome) -> dict[str, Any]:

@@ -126,7 +126,8 @@ def test_the_choice_is_that_of_the_setting(costly, shallow, monkeypatch):
     detector, chosen, (text,) = compared("auto")
     radius = chosen.options.radius
     assert radius in RADII and f"radius={radius}" in text
-    assert detector.score(chosen).compared == {"references": 6, "radius": radius}
+    result = detector.score(chosen)
+    assert (result.reference_count, result.radius) == (6, radius)
     _, by_hand, texts = compared(radius)
     assert not texts
     for found, expected in zip(chosen.tables.means(), by_hand.tables.means(), strict=True):
