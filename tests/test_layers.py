@@ -105,10 +105,10 @@ def test_every_task_has_a_module_that_runs_it(command):
 
 @pytest.mark.parametrize("command", COMMANDS.values(), ids=lambda command: command.name)
 def test_every_command_runs_a_task_or_a_function(command):
-    module, _, function = command.main.partition(":")
+    module, _, function = command.entry_point.partition(":")
     assert callable(getattr(importlib.import_module(module), function)) if module else command.module
 
 
 def test_each_task_has_one_command_that_messages_name():
-    tasks = [command.task for command in COMMANDS.values() if command.module and command.main_of_task]
+    tasks = [command.task for command in COMMANDS.values() if command.module and command.names_task]
     assert len(tasks) == len(TASKS) and TASKS["detect"].name == "detect"

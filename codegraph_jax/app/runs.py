@@ -32,7 +32,7 @@ FLAGS = ("backbone", "size", "fit", "false-alarms", "threshold", "roi", "good", 
 """Flags of commands that the app can repeat, besides `--config.GROUP.NAME`."""
 CODE_FLAGS = ("backbone", "backbone.name", "scoring.score")
 """Flags whose value can be FILE.py:NAME or MODULE:NAME."""
-LEFT_OVER = (*LEDGER_FILES, REVIEW, LOCK, PROGRESS_FILE)
+LEFT_OVER = (*LEDGER_FILES, REVIEW, PROGRESS_FILE)
 """Files of a run that `written_files` does not list."""
 
 

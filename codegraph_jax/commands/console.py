@@ -45,7 +45,7 @@ def _run(name: str, *rest: str) -> int:
     if "--help" in rest or "-h" in rest:
         print(usage_of(name, rest))
         return 0
-    if not command.main:
+    if not command.entry_point:
         from codegraph_jax.commands.launch import launch
 
         launch([f"codegraph {name}", *rest], command)
@@ -53,7 +53,7 @@ def _run(name: str, *rest: str) -> int:
         raise UserError(f"codegraph {name} takes {'at most one argument' if command.arguments else 'no arguments'}")
     if command.clone_only:
         add_clone_root()
-    module, _, function = command.main.partition(":")
+    module, _, function = command.entry_point.partition(":")
     status: int = getattr(importlib.import_module(module), function)(*rest)
     return status
 

@@ -65,7 +65,7 @@ def launch(
         parsed = parse_command_line(arguments[1:], command)
         program = arguments[0].split(" ") if arguments[0].startswith("codegraph ") else ["python", arguments[0]]
         remember_command([*program, *arguments[1:]])
-        app.run(lambda _: main(parsed, command, run), [arguments[0]], flags_parser=lambda given: given)
+        app.run(lambda _: run_task(parsed, command, run), [arguments[0]], flags_parser=lambda given: given)
     raise AssertionError("absl ends the process")
 
 
@@ -165,7 +165,7 @@ def settings_class(task: str) -> type:
     return settings_type
 
 
-def main(parsed: CommandLine, command: Command | None = None, run: Callable[[Any, str], Any] | None = None) -> int:
+def run_task(parsed: CommandLine, command: Command | None = None, run: Callable[[Any, str], Any] | None = None) -> int:
     """Runs the task of the config and returns the exit status; arguments as for `launch`."""
     from codegraph_jax.core.compilation_cache import enable_compilation_cache
     from codegraph_jax.core.environment import require_devices
@@ -186,7 +186,7 @@ def main(parsed: CommandLine, command: Command | None = None, run: Callable[[Any
         with connected(COORDINATOR.value, PROCESSES.value, PROCESS_ID.value):
             require_devices()
             run = run or importlib.import_module(command.module).run
-            outcomes = run(config, workdir(config, parsed.config_name))
+            outcomes = run(config, results_directory(config, parsed.config_name))
     return status_of(outcomes) if EXIT_CODE.value else FINE
 
 
@@ -196,7 +196,7 @@ def status_of(outcomes: Sequence[Any]) -> int:
     return SOMETHING_FLAGGED if "flagged" in verdicts else TOO_FEW if "unknown" in verdicts else FINE
 
 
-def workdir(config: Any, config_name: str) -> str:
+def results_directory(config: Any, config_name: str) -> str:
     """The directory of the results: the value of `--workdir`, or `runs/FOLDER-NAME`.
 
     FOLDER is the name of the photos' folder, if there is one, and NAME that of the config, or of the command if it has

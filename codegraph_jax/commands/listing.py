@@ -22,7 +22,7 @@ def main(word: str = "") -> int:
     text = settings_text(word)
     print(text)
     if FILES_ONLY in text:
-        print(f'\n"{FILES_ONLY}": --config=FILE.py; docs/commands.md has an example under "Settings in a file"')
+        print(f'\n"{FILES_ONLY}": --config=FILE.py; docs/commands.md in the repository, "Settings in a file"')
     return 0
 
 
@@ -162,7 +162,7 @@ def _entry(setting: Setting, default: str, note: str) -> str:
     names = ", ".join([f"{dashes}config.{setting.path}{default}{note}", *_short_forms(setting)])
     choices = setting.rules.choices
     # the docs are not installed
-    meaning = re.sub(r" \(docs/[^)]*\)", "", setting.meaning)
+    meaning = re.sub(r" \(docs/[^)]*\)|, docs/[^)]*(?=\))", "", setting.meaning)
     if choices and setting.is_tuple:
         meaning += f" Any of: {', '.join(map(str, choices))} (comma-separated)."
     elif choices and not all(f"`{choice}`" in meaning for choice in choices):

@@ -27,7 +27,7 @@ class Command:
         help: one line of help.
         module: the module whose `run(config, workdir)` runs the task; it returns the outcomes if the task flags photos.
             The last part of its name is the value of `config.task`. Empty if the command runs no config.
-        main: the function that runs the command, as `module:function`: it takes the arguments of the command and
+        entry_point: the function that runs the command, as `module:function`: it takes the arguments of the command and
             returns the exit status. Empty if `commands.launch` runs it.
         settings: the dataclass of the settings, as `module:class`.
         config: name of the default config; empty: the defaults of the settings.
@@ -37,7 +37,7 @@ class Command:
         several_processes: whether it can run in several processes (`--coordinator`).
         has_workdir: whether the task writes a directory of results; otherwise it writes the file of a setting.
         other_tasks: tasks whose configs it takes too.
-        main_of_task: whether it is the command of its task in messages; each task has one.
+        names_task: whether it is the command of its task in messages; each task has one.
         unlisted: short flags that its help leaves out, since they are of no use with it.
         flags: (flag, meaning) of flags that do not set a setting, for the help.
     """
@@ -46,7 +46,7 @@ class Command:
     area: str
     help: str
     module: str = ""
-    main: str = ""
+    entry_point: str = ""
     settings: str = ""
     config: str = ""
     arguments: tuple[tuple[str, str], ...] = ()
@@ -55,7 +55,7 @@ class Command:
     several_processes: bool = False
     has_workdir: bool = True
     other_tasks: tuple[str, ...] = ()
-    main_of_task: bool = True
+    names_task: bool = True
     unlisted: tuple[str, ...] = ()
     flags: tuple[tuple[str, str], ...] = ()
 
@@ -67,7 +67,7 @@ class Command:
     @property
     def clone_only(self) -> bool:
         """Whether it runs only from a clone, since benchmarks and studies are not installed."""
-        return self.area in (RESEARCH, MEASUREMENTS)
+        return (self.entry_point or self.module).startswith(("studies.", "benchmarks."))
 
 
 def _command(name: str, area: str, help: str, settings: str, *arguments: tuple[str, str], **about: Any) -> Command:
@@ -85,9 +85,9 @@ DETECT = _command("detect", PHOTOS,
                   f"{CONFIG}:Config", DATA, config="folder", flags_photos=True, several_processes=True)
 ALL = (
     Command("app", PHOTOS, "opens the app in the browser; its results are in RUNS (./runs)",
-            main="codegraph_jax.app.main:main", arguments=(("[RUNS]", ""),)),
+            entry_point="codegraph_jax.app.main:main", arguments=(("[RUNS]", ""),)),
     replace(DETECT, name="demo", help="draws 48 machined parts and finds their defects", config="demo", arguments=(),
-            several_processes=False, main_of_task=False, unlisted=("fit", "roi", "good", "save-bank", "csv")),
+            several_processes=False, names_task=False, unlisted=("fit", "roi", "good", "save-bank", "csv")),
     DETECT,
     _command("inspect", PHOTOS, "inspects new photos with a saved reference bank",
              f"{CONFIG}:InspectConfig", BANK, DATA, flags_photos=True),
@@ -111,15 +111,16 @@ ALL = (
     _command("score", NETWORKS, "scores photos with a trained network (larger = more normal)",
              "contrastive_jax.config:ScoreConfig", ("RUN", "run"), ("PHOTOS", "images"),
              module="contrastive_jax.tasks.oecl_score"),
-    replace(DETECT, name="sweep", area=RESEARCH, main="studies.sweeps.command:main", flags_photos=False, resumes=True,
+    replace(DETECT, name="sweep", area=RESEARCH, entry_point="studies.sweeps.command:main", flags_photos=False,
             help="compares settings, scores or seeds on labelled images, with error bars", other_tasks=("oecl",),
-            main_of_task=False, unlisted=("review", "save-bank", "csv", "false-alarms", "threshold"),
+            resumes=True, names_task=False, unlisted=("review", "save-bank", "csv", "false-alarms", "threshold"),
             flags=(("--vary FIELD=A,B", "a setting and its values; several flags: all combinations"),
                    ("--categories NAMES", "only these categories"),
                    ("--classes NAMES", "only with a training's config, such as cifar10_oecl: its classes"),
                    HALVES, ("--seeds 0,1,2", "only with a training's config: its seeds"))),
     Command("reproduce", RESEARCH, "measures the tables of a paper with its settings, next to the published numbers",
-            main="studies.papers.command:main", arguments=(("musc|codegraph|oecl", ""), ("DATA", ""), ("...", "")),
+            entry_point="studies.papers.command:main",
+            arguments=(("musc|codegraph|oecl", ""), ("DATA", ""), ("...", "")),
             flags=(("--categories, --classes NAMES", "some categories, or numbers of classes"), HALVES,
                    ("--seeds 0,1,2", "the seeds, for oecl (0)"), ("--weights PRESET=FILE", "weights of a network"))),
     _command("recurring", MEASUREMENTS, "measures the gain from detecting recurring defects",
@@ -134,9 +135,9 @@ ALL = (
              "benchmarks.settings:BenchmarkConfig", module="benchmarks.benchmark", config="benchmark",
              unlisted=("backbones",)),
     Command("settings", HELP, "lists all settings, those that mention WORD, or all of the command WORD",
-            main="codegraph_jax.commands.listing:main", arguments=(("[WORD]", ""),)),
+            entry_point="codegraph_jax.commands.listing:main", arguments=(("[WORD]", ""),)),
     Command("doctor", HELP, "checks this computer, and prints what is missing and how to fix it",
-            main="codegraph_jax.commands.doctor:main"),
+            entry_point="codegraph_jax.commands.doctor:main"),
 )
 # fmt: on
 """Every command, in the order of `codegraph --help`."""
@@ -145,5 +146,5 @@ COMMANDS = {command.name: command for command in ALL if clone_root() or not comm
 """The commands that this installation has, by name."""
 CLONE_ONLY = {command.name: command for command in ALL if command.clone_only}
 """The commands that run only from a clone, by name; their configs are in configs/studies/."""
-TASKS = {command.task: command for command in COMMANDS.values() if command.module and command.main_of_task}
+TASKS = {command.task: command for command in COMMANDS.values() if command.module and command.names_task}
 """The command of each task."""

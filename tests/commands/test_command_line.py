@@ -285,6 +285,7 @@ def test_a_search_names_studies_only_if_it_is_about_them():
     assert "--config.similarity.radius" in text and "codegraph recurring" not in text
     assert "--config.detect.similarity.radius" in settings_text("detect.similarity")
     assert "Also accepts: detect.*" in settings_text("")
+    assert "docs/" not in settings_text(""), "the docs are not installed"
 
 
 def test_settings_of_config_files_are_marked_and_their_page_is_named(capsys):

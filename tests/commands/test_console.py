@@ -188,7 +188,7 @@ def test_configs_have_names_and_files_have_priority(tmp_path, monkeypatch):
 def test_results_of_other_photos_have_another_default_workdir(task, config, place, workdir, monkeypatch):
     monkeypatch.setattr(launch, "WORKDIR", SimpleNamespace(value=None))
     values = SimpleNamespace(task=task, data=SimpleNamespace(root=place), images=place)
-    assert launch.workdir(values, config and f"configs/{config}.py") == workdir.replace("/", os.sep)
+    assert launch.results_directory(values, config and f"configs/{config}.py") == workdir.replace("/", os.sep)
 
 
 def test_the_version_is_printed(capsys, monkeypatch):
