@@ -20,7 +20,7 @@ def measure(config: BenchmarkConfig, sizes: Sizes) -> list[Record]:
         sizes: number and size of the images, and the backbone.
     """
     detection = Config(
-        data=DataConfig(layout="drawn", draw=DrawConfig(count=sizes.detection_images, size=sizes.image_size)),
+        data=DataConfig(layout="drawn", draw=DrawConfig(image_count=sizes.detection_images, size=sizes.image_size)),
         backbone=BackboneConfig(
             name=sizes.backbone, weights="random", image_size=sizes.image_size, blocks=sizes.blocks
         ),

@@ -52,7 +52,7 @@ def measure(config: BenchmarkConfig, sizes: Sizes) -> list[Record]:
                 )
                 comparison = comparison or detector.compare(drawn[: sizes.bank_images])
                 photos = sizes.bank_references if kind == "exact" else None
-                bank = detector.score(comparison, bank=BankConfig(kind=kind, photos=photos)).bank
+                bank = detector.score(comparison, bank=BankConfig(kind=kind, photo_count=photos)).bank
                 assert bank
                 name = f"{kind}, {precision}, {bank.active_references}"
                 found.append(_measure_bank(name, bank, files, Path(directory) / f"{kind}-{precision}"))

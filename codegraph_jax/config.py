@@ -28,7 +28,7 @@ from codegraph_jax.core.settings import (
 class DrawConfig(Settings):
     """The demo set of `data.layout = "drawn"`; see `codegraph_jax.data.synthetic`."""
 
-    count: int = field(default=48, metadata=at_least(2))
+    image_count: int = field(default=48, metadata=at_least(2))
     """Number of images in the drawn set."""
     size: int = field(default=448, metadata=no_flag() | at_least(32))
     """Side of the images in pixels."""
@@ -347,16 +347,16 @@ class BankConfig(Settings):
     kind: str = field(default="compact", metadata=choice("exact", "compact"))
     """`exact` stores whole photos, and scores new ones as in a set; `compact` stores some patches of the whole set,
     each with its own score, and takes a tenth of the time or less (docs/benchmarks.md)."""
-    photos: int | None = field(default=None, metadata=at_least(2) | unset("auto"))
+    photo_count: int | None = field(default=None, metadata=at_least(2) | unset("auto"))
     """Number of photos in an exact bank, selected by their content alone; `auto`: 32. The size of the file and the time
     of the comparison, without that of the network, are proportional to it."""
-    patches: int | None = field(default=None, metadata=at_least(2) | unset("auto"))
+    patch_count: int | None = field(default=None, metadata=at_least(2) | unset("auto"))
     """Number of patches in a compact bank, chosen to represent the set; `auto`: 1,024. The size of the file and the
     time of the comparison are proportional to it."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        name, kind = ("photos", "exact") if self.kind == "compact" else ("patches", "compact")
+        name, kind = ("photo_count", "exact") if self.kind == "compact" else ("patch_count", "compact")
         if getattr(self, name) is not None:
             raise ConfigError(f"config.bank.{name}: is for {kind} banks; leave it out, or set config.bank.kind={kind}")
 

@@ -41,7 +41,7 @@ logger = logging.getLogger(__name__)
 
 FORMAT, RESULT_FILE = "codegraph-result-8", "result.safetensors"
 """Format and name of the file of a saved result."""
-BY_NAME = "scores_"
+SCORE_PREFIX = "scores_"
 """Prefix of the arrays of `scores_by_name` in a saved result."""
 ARRAYS = ("kept", "patch_scores", "scores", "scores_rescored", "p_values", "flagged")
 """Attributes that are saved as arrays."""
@@ -361,7 +361,7 @@ class DetectionResult(JsonFields):
             "sizes": placement.sizes,
             "inspected": placement.inspected,
             "products": np.zeros(0, int) if self.product_ids is None else self.product_ids,
-            **{BY_NAME + name: scores for name, scores in self.scores_by_name.items()},
+            **{SCORE_PREFIX + name: scores for name, scores in self.scores_by_name.items()},
         }
         about = {"format": FORMAT, "frame": placement.frame.as_json(), "score_names": list(self.scores_by_name)}
         write_tensors(path, {name: np.asarray(array) for name, array in arrays.items()}, about | self.as_json())
@@ -385,7 +385,7 @@ class DetectionResult(JsonFields):
                 **{name: arrays[name] for name in ARRAYS},
                 placement=Placement(frame, arrays["sizes"], arrays["inspected"]),
                 product_ids=product_ids if len(product_ids) else None,
-                scores_by_name={name: arrays[BY_NAME + name] for name in score_names},
+                scores_by_name={name: arrays[SCORE_PREFIX + name] for name in score_names},
             )
             return replace(result, recurring=replace(result.recurring, pattern_numbers=arrays["pattern_numbers"]))
         except MALFORMED as error:

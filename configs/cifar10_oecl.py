@@ -41,7 +41,7 @@ def get_config(variant: Literal["published", "laptop", "small"] = "published") -
             augment=AugmentConfig(crop_scale=(0.3, 1.0)),
             model=ModelConfig(width=16),
             train=TrainConfig(epochs=36, batch_size=64),
-            evaluation=EvaluationConfig(views=8, every=4),
+            evaluation=EvaluationConfig(views=8, test_every=4),
         )
     if variant == "small":
         return OeclConfig(

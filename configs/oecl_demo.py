@@ -24,5 +24,5 @@ def get_config() -> OeclConfig:
         oe=ExposureConfig(source="patterns", split="oe", warmup=0.2),
         model=ModelConfig(width=8),
         train=TrainConfig(epochs=30, batch_size=64),
-        evaluation=EvaluationConfig(views=8, every=2),
+        evaluation=EvaluationConfig(views=8, test_every=2),
     )

@@ -31,8 +31,8 @@ class OeclDataConfig(Settings):
     `contrastive_jax.data.catalog`)."""
     train_split: str = "train"
     """Split of `train`, where the source has splits."""
-    test: str = field(default="", metadata=path_like())
-    """Source of the test images; empty: that of `train`; `none`: no test."""
+    test: str = field(default="same", metadata=path_like())
+    """Source of the test images; `same`: that of `train`; `none`: no test."""
     test_split: str = "test"
     """Split of `test`, where the source has splits."""
     protocol: str = field(default="one_vs_rest", metadata=choice(*PROTOCOLS))
@@ -143,7 +143,7 @@ class EvaluationConfig(Settings):
     """Number of test images that are used, half of them normal."""
     ood: tuple[str, ...] = field(default=(), metadata=path_like())
     """Sets that the protocol `multimodal` tests against, each as NAME=SOURCE or NAME@SPLIT=SOURCE."""
-    every: int | None = field(default=None, metadata=at_least(1) | unset("none"))
+    test_every: int | None = field(default=None, metadata=at_least(1) | unset("none"))
     """Number of epochs between tests with the clean view during training; `none`: only at the end."""
 
 

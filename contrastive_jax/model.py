@@ -28,6 +28,7 @@ from contrastive_jax.evaluation.evaluate import Scorer, Scores, build_scorer
 from contrastive_jax.network.resnet import build_network
 from contrastive_jax.objectives import DEFAULT_SCORE, OBJECTIVES
 from contrastive_jax.report.manifest import require_same_run, run_identity, versions_and_device
+from contrastive_jax.report.result_files import MANIFEST
 from contrastive_jax.trainer import train_network
 from contrastive_jax.training.checkpoints import CheckpointError, Checkpoints
 from contrastive_jax.training.state import TrainState, build_optimizer, initial_state
@@ -189,7 +190,7 @@ class OECL:
     def _train(self, data: RunData, workdir: Path, progress: bool) -> TrainState:
         identity = run_identity(self.config, data.normal, data.oe, None)
         require_same_run(workdir, identity)
-        write_json(workdir / "manifest.json", finite_or_none({**identity, **versions_and_device()}))
+        write_json(workdir / MANIFEST, finite_or_none({**identity, **versions_and_device()}))
         return train_network(self.config, data, workdir, progress=progress)[0]
 
     def _stored(self, images: Sequence[Any] | np.ndarray) -> Images:

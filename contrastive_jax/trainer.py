@@ -29,6 +29,7 @@ from contrastive_jax.objectives import OBJECTIVES
 from contrastive_jax.report.figures import GROUPS, save_histogram, save_learning_curves
 from contrastive_jax.report.manifest import require_same_run, run_identity, versions_and_device
 from contrastive_jax.report.metrics_log import EpochPrinter, MetricsLog, hours_minutes_seconds, read_log
+from contrastive_jax.report.result_files import CURVES, LOG, MANIFEST, NORMS, PICTURES, RESULTS, SCORES_CSV
 from contrastive_jax.report.results import print_results, write_test_scores
 from contrastive_jax.training.checkpoints import Checkpoints
 from contrastive_jax.training.state import TrainState, build_optimizer, initial_state
@@ -40,9 +41,6 @@ SCORED_OE_IMAGES = 2000
 """Number of OE images that are scored for the figures."""
 MANIFEST_SECONDS = 60
 """Longest wait for the manifest of process 0 on a network disk."""
-NORMS, CURVES = "norms.png", "learning_curve.png"
-PICTURES = (NORMS, CURVES)
-"""Pictures that a run writes, which are not photos to be scored."""
 
 
 class TrainingDivergedError(UserError):
@@ -105,12 +103,12 @@ def _run_in(workdir: Path, config: OeclConfig, data: RunData) -> dict[str, Any]:
     tester = None if data.test is None else Tester(config, data.test, data.oe)
     state, training = train_network(config, data, workdir, tester)
     if processes.is_first():
-        save_learning_curves(workdir / CURVES, read_log(workdir / "metrics.jsonl"))
+        save_learning_curves(workdir / CURVES, read_log(workdir / LOG))
     results = {**(tester.final_results(state, workdir) if tester else {}), **training}
     if processes.is_first():
         # results.json is written last: it marks a finished run
-        write_json(workdir / "manifest.json", {**manifest, "seconds": round(time.monotonic() - started, 1)})
-        write_json(workdir / "results.json", finite_or_none(results))
+        write_json(workdir / MANIFEST, {**manifest, "seconds": round(time.monotonic() - started, 1)})
+        write_json(workdir / RESULTS, finite_or_none(results))
         print_results(results)
         print(f"\n{hours_minutes_seconds(time.monotonic() - started)} in all; results in {workdir}", flush=True)
     return results
@@ -123,12 +121,12 @@ def _start_or_finished(workdir: Path, identity: dict[str, Any], manifest: dict[s
         WorkdirError: the workdir holds another run.
     """
     require_same_run(workdir, identity)
-    if (workdir / "results.json").exists():
-        results: dict[str, Any] = read_json(workdir / "results.json")
+    if (workdir / RESULTS).exists():
+        results: dict[str, Any] = read_json(workdir / RESULTS)
         print(f"{workdir}: this run is finished; its results:", flush=True)
         print_results(results)
         return results
-    write_json(workdir / "manifest.json", manifest)
+    write_json(workdir / MANIFEST, manifest)
     note_written(workdir, PICTURES)
     return None
 
@@ -140,7 +138,7 @@ def _wait_for_manifest(workdir: Path) -> None:
         WorkdirError: the manifest is not visible after `MANIFEST_SECONDS`.
     """
     deadline = time.monotonic() + MANIFEST_SECONDS
-    while not (workdir / "manifest.json").exists():
+    while not (workdir / MANIFEST).exists():
         if time.monotonic() > deadline:
             raise WorkdirError(
                 f"{workdir}: does not hold what process 0 has written there; all processes need the same --out, on "
@@ -176,7 +174,7 @@ class Tester:
             raise TrainingDivergedError(f"{workdir}: the scores of test images are not finite")
         groups = self._by_group(scores["clean"], state)
         if processes.is_first():
-            write_test_scores(workdir / "scores.csv", self._test, scores)
+            write_test_scores(workdir / SCORES_CSV, self._test, scores)
             save_histogram(workdir / NORMS, groups, OBJECTIVES[self._config.train.objective].label)
         return {**evaluation_metrics(self._test, scores), "clean_score_means": _means(groups)}
 
@@ -228,9 +226,9 @@ def _remaining_epochs(
         print(f"resuming after epoch {finished} of {epochs}", flush=True)
 
     run_steps = build_train_call(config, network, optimizer, epochs * steps, mesh, feeder.on_device)
-    test_every = config.evaluation.every
+    test_every = config.evaluation.test_every
     checkpoint_every = config.train.checkpoint_every or math.ceil(epochs / 20)
-    log = MetricsLog(workdir / "metrics.jsonl" if processes.is_first() else None, finished)
+    log = MetricsLog(workdir / LOG if processes.is_first() else None, finished)
     printer = EpochPrinter(epochs, finished, progress)
     images_per_epoch, seconds, seed = steps * config.train.batch_size, [], np.uint32(config.seed)
     try:

@@ -51,7 +51,7 @@ class PlatesStudyConfig(Settings):
     """The task that this config is for."""
     surface: str = field(default="plate", metadata=choice("plate", "cloth"))
     """Objects that are drawn: drilled plates, which all have the same position, or woven cloth, which has none."""
-    count: int = field(default=60, metadata=at_least(2))
+    image_count: int = field(default=60, metadata=at_least(2))
     """The number of photos."""
     width: int = field(default=4000, metadata=at_least(MIN_SIDE))
     """The width of the photos in pixels."""
@@ -76,7 +76,7 @@ def run(config: PlatesStudyConfig, workdir: str) -> None:
     # an interrupted run resumes only with the same files
     if not note.is_file() or json.loads(note.read_text(encoding="utf-8")) != drawn:
         plates = draw_plates(
-            config.count,
+            config.image_count,
             config.width,
             config.height,
             defective_share=config.defective_share,

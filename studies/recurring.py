@@ -59,7 +59,7 @@ class RecurringStudyConfig(Settings):
     """The task that this config is for."""
     shares: tuple[float, ...] = field(default=(0.0, 0.05, 0.1, 0.2, 0.3, 0.4), metadata=within(0.0, 1.0))
     """The shares of the recurring defect in the drawn sets; empty draws none."""
-    draw: DrawConfig = field(default_factory=lambda: DrawConfig(count=100, seed=1, one_off=0.15))
+    draw: DrawConfig = field(default_factory=lambda: DrawConfig(image_count=100, seed=1, one_off=0.15))
     """The settings of the drawn sets; `recurring` has no effect, since `shares` takes its place."""
     roots: tuple[str, ...] = field(default=(), metadata=path_like())
     """Directories in MVTec's form; every category is a set."""
@@ -106,7 +106,7 @@ def _sets(config: RecurringStudyConfig, workdir: Path) -> Iterator[tuple[str, li
             draw = config.draw
             name = f"drawn-{round(100 * share):02d}-seed{draw.seed + repeat}"
             groups = (share,) if share else ()
-            drawn = draw_set(draw.count, draw.size, draw.seed + repeat, draw.one_off, groups)
+            drawn = draw_set(draw.image_count, draw.size, draw.seed + repeat, draw.one_off, groups)
             replace_set(drawn, workdir, f"images/{name}")
             yield name, read_layout("mvtec", str(workdir / "images"), (name,))[name]
     for root in config.roots:

@@ -35,11 +35,11 @@ def load(path: Path):
 def test_settings_are_checked_and_converted_when_they_are_made():
     with pytest.raises(ConfigError, match="^Config.precision: 'bf16' is not one of auto, float32, tf32, bfloat16"):
         Config(precision="bf16")
-    with pytest.raises(ConfigError, match="^BankConfig.patches: 1 is below 2"):
-        BankConfig(patches=1)
+    with pytest.raises(ConfigError, match="^BankConfig.patch_count: 1 is below 2"):
+        BankConfig(patch_count=1)
     data = DataConfig(root=Path("/photos"), add=Path("/more"), range=[0, 4095])
     assert (data.root, data.add, data.range) == ("/photos", ("/more",), (0.0, 4095.0))
-    assert BankConfig(patches=np.int64(4)).patches == 4
+    assert BankConfig(patch_count=np.int64(4)).patch_count == 4
     assert SimilarityConfig(references=np.int64(64)).references == 64
     for value in ("al", None):
         with pytest.raises(ConfigError, match=f"^SimilarityConfig.radius: {value!r} is neither a number nor auto nor"):
@@ -48,7 +48,7 @@ def test_settings_are_checked_and_converted_when_they_are_made():
         with_settings(Config(), {"similarty.radius": "all"})
 
 
-@pytest.mark.parametrize(("kind", "name"), [("compact", "photos"), ("exact", "patches")])
+@pytest.mark.parametrize(("kind", "name"), [("compact", "photo_count"), ("exact", "patch_count")])
 def test_a_bank_refuses_the_size_of_the_other_kind(kind, name):
     with pytest.raises(ConfigError, match=f"^config.bank.{name}: is for [a-z]+ banks; leave it out, or set "):
         with_settings(Config(), {"bank.kind": kind, f"bank.{name}": 32})

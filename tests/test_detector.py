@@ -158,7 +158,7 @@ def no_work(monkeypatch):
 @pytest.mark.parametrize("size", [1, True, -3, 2.5, "all"])
 def test_the_size_of_a_bank_is_two_or_more(size):
     with pytest.raises(ConfigError, match=r"^BankConfig\.photos: (.* is below 2|expected int)"):
-        BankConfig(kind="exact", photos=size)
+        BankConfig(kind="exact", photo_count=size)
 
 
 def test_settings_and_reviews_that_do_not_fit_are_refused_before_any_work(no_work):
@@ -184,7 +184,7 @@ def test_a_loaded_backbone_can_be_handed_in():
 def test_the_repr_of_results_is_one_line():
     detector = CoDeGraph(tiny())
     comparison = detector.compare(drawn_parts(12))
-    result = detector.score(comparison, bank=BankConfig(kind="exact", photos=4))
+    result = detector.score(comparison, bank=BankConfig(kind="exact", photo_count=4))
     groups = len(result.recurring.groups)
     flagged = int(result.flagged.sum())
     assert repr(result) == f"DetectionResult(12 images, {flagged} flagged, {groups} group{'s' * (groups != 1)})"
@@ -232,7 +232,7 @@ def test_short_defects_are_tolerated_in_sets_banks_and_reviews(twelve):
     )
     flagged = strict.detect(images).flagged
     assert flagged.sum() == 3, "no defect is shorter than half a pixel"
-    result = lenient.detect(images, bank=BankConfig(kind="exact", photos=8))
+    result = lenient.detect(images, bank=BankConfig(kind="exact", photo_count=8))
     assert not result.flagged.any() and result.tolerated.tolist() == flagged.tolist()
     assert [result.verdicts[i] for i in np.flatnonzero(flagged)] == ["passed"] * 3
     np.testing.assert_array_equal(result.scores, plain.scores)

@@ -102,7 +102,7 @@ def test_the_cache_changes_nothing_and_saves_the_backbone(straight, tmp_path, mo
 def test_added_images_change_no_score_and_equal_the_bank(tmp_path, fit, radius):
     images, further = mixed(), [*mixed(4, seed=5), np.full((20, 200, 3), 90, np.uint8)]
     detector = CoDeGraph(config_of(fit, scale=0.6, radius=radius))
-    alone = detector.detect(images, bank=BankConfig(kind="exact", photos=14))
+    alone = detector.detect(images, bank=BankConfig(kind="exact", photo_count=14))
     together = detector.detect(images, added=further)
     np.testing.assert_allclose(together.patch_scores[:14], alone.patch_scores, atol=3e-6)
     assert np.isfinite(together.scores).all()
@@ -162,7 +162,9 @@ def test_a_bank_stores_the_inspected_area(tmp_path):
     inspected = np.zeros((64, 64), np.uint8)
     inspected[20:, :] = 255
     detector = CoDeGraph(config_of("squeeze"))
-    result = detector.detect(images[:12], added=images[12:], roi=inspected, bank=BankConfig(kind="exact", photos=12))
+    result = detector.detect(
+        images[:12], added=images[12:], roi=inspected, bank=BankConfig(kind="exact", photo_count=12)
+    )
     result.bank.save(str(tmp_path / "bank.safetensors"), "float32")
     again = ReferenceBank.load(str(tmp_path / "bank.safetensors"), backbone=detector.backbone)
     inspection = again.inspect(images[12:])

@@ -62,7 +62,7 @@ def test_a_detection_has_the_result_of_the_host(tmp_path):
     roi[:2] = False
     *there, here = (
         CoDeGraph(tiny(where, devices=devices)).detect(
-            images, added=drawn_parts(5, seed=1), roi=roi, bank=BankConfig(kind="exact", photos=6)
+            images, added=drawn_parts(5, seed=1), roi=roi, bank=BankConfig(kind="exact", photo_count=6)
         )
         for where, devices in (("device", 1), ("device", 2), ("host", 1))
     )
@@ -73,7 +73,7 @@ def test_a_detection_has_the_result_of_the_host(tmp_path):
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_features_from_a_cache_give_the_same(tmp_path, precision):
+def test_features_from_a_cache_give_the_same_scores(tmp_path, precision):
     """Features from a cache are read on the host first."""
     changes = {"data": DataConfig(cache=str(tmp_path)), "precision": precision}
     first, second = (CoDeGraph(tiny(**changes)).detect(drawn_parts(12)) for _ in range(2))

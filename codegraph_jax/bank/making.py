@@ -177,7 +177,7 @@ def _exact_references_and_scores(
 ) -> tuple[ReferenceImages, Float[np.ndarray, "n p"]]:
     """The references of an exact bank, and the patch scores of the set."""
     comparison, exclusions = inputs.comparison, inputs.exclusions
-    subset = comparison.subset(config.scoring.fraction, config.bank.photos or EXACT_PHOTOS)
+    subset = comparison.subset(config.scoring.fraction, config.bank.photo_count or EXACT_PHOTOS)
     references, features = comparison.references[subset.columns], comparison.features
     patch_scores = filtered_scores(comparison, subset, exclusions)
     local_rows = np.array([i for i in references.tolist() if i in features.local], int) - features.local.start
@@ -208,7 +208,7 @@ def _compact_references_and_scores(config: Config, inputs: BankInputs) -> tuple[
     # a compact bank has no positions; a radius that the program chose gives the same ranking without them
     options = comparison.options.unfused()._replace(radius=0)
     candidates = Candidates(comparison, options, scores, allowed if allowed.any() else usable)
-    count = config.bank.patches or COMPACT_PATCHES
+    count = config.bank.patch_count or COMPACT_PATCHES
     pool_scores = candidates.held_out_scores(count)
     return candidates.pool(count), clip_to_median(pool_scores, exclusions.clipped[:set_size])
 

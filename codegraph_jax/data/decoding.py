@@ -90,7 +90,7 @@ class Decoded:
     @classmethod
     def of(cls, image: Image.Image) -> "Decoded":
         """An image that Pillow has opened."""
-        # Pillow has the upper bytes of 16-bit colours only: such images have 8 bits, as they have once they are loaded
+        # Pillow keeps only the upper byte of 16-bit colours, so these images count as 8-bit
         image.load()
         return cls(image, image.format, _bits(image), declared_no_data(image), 1, image.size, _values(image, "", None))
 

@@ -20,7 +20,7 @@ FORMATS = (
 )  # fmt: skip
 """Formats that are detected by the content of a file. Other formats of Pillow call external programs (EPS), are stubs
 (HDF5), or are not used for photos (icons)."""
-BY_NAME = {".tga": "TGA"}
+FORMAT_BY_SUFFIX = {".tga": "TGA"}
 """Formats without a signature, which are detected by the suffix."""
 
 EXTRA = frozenset({".heic", ".heif", ".hif"})
@@ -44,13 +44,15 @@ def image_suffixes() -> frozenset[str]:
     """Suffixes of image files, in lower case with a dot."""
     # MPO is opened as JPEG
     known = {*known_formats(), "MPO"}
-    return frozenset({suffix for suffix, name in Image.registered_extensions().items() if name in known} | {*BY_NAME})
+    return frozenset(
+        {suffix for suffix, name in Image.registered_extensions().items() if name in known} | {*FORMAT_BY_SUFFIX}
+    )
 
 
 def formats_of(path: str) -> tuple[str, ...]:
     """The formats that Pillow tries for a file."""
-    by_name = BY_NAME.get(PurePath(path).suffix.lower())
-    return (*known_formats(), by_name) if by_name else known_formats()
+    by_suffix = FORMAT_BY_SUFFIX.get(PurePath(path).suffix.lower())
+    return (*known_formats(), by_suffix) if by_suffix else known_formats()
 
 
 def is_image_name(name: str) -> bool:

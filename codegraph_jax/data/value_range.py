@@ -39,7 +39,7 @@ QUANTILES = 256
 """Number of quantiles in the summary of a photo."""
 MAX_VALUES = 2**17
 """Maximum number of pixel values of a photo from which its quantiles are computed."""
-POWERS = (128, 32767, 32768, 2**31 - 1, 2**31)
+SIGNED_EXTREMES = (128, 32767, 32768, 2**31 - 1, 2**31)
 """Extremes of signed integers, without their sign."""
 MARGIN = 0.02
 """Extension of a measured range beyond the bulk, as a share of its width."""
@@ -190,7 +190,7 @@ def _without_single_values(bulk: Float[np.ndarray, " n"]) -> Float[np.ndarray, "
 def _is_fill(value: float) -> bool:
     """Whether a value is a common no-data value: -1, -9999 and similar, -1000, -32768."""
     digits = f"{-value:.0f}"
-    known = digits == "1" or set(digits) == {"9"} or digits.strip("0") == "1" or -value in POWERS
+    known = digits == "1" or set(digits) == {"9"} or digits.strip("0") == "1" or -value in SIGNED_EXTREMES
     return value < 0 and float(value).is_integer() and known
 
 

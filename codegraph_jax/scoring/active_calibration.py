@@ -34,7 +34,9 @@ LEVELS = 500
 WIDTHS = ((0.01, 0.03, 0.08, 0.2), (0.25, 0.25, 0.25, 0.25))
 """Values of w and their prior: from a sharp edge to scores that overlap over most of the set."""
 FLOORS = ((0.02, 0.1, 0.25), (0.7, 0.2, 0.1))
+"""Values of `floor` and their prior."""
 CEILING = 0.98
+"""Greatest P(defective | z): some answers are wrong."""
 FLOOR_FACTORS = (0.4, 2.0)
 """Limits of the factor (1 - t) / t of `floor` in the estimate: where defects are rare, fewer have ordinary scores."""
 GRID_POSITIONS, TAIL_POSITIONS = 101, 8
@@ -260,7 +262,7 @@ class ActiveCalibrator:
     @property
     def defect_probabilities(self) -> Float[np.ndarray, " n"]:
         """Probability that each photo is defective, by the chosen score; 0 or 1 for answered photos."""
-        probabilities = self._by_score(self.score_name)
+        probabilities = self._probabilities_by(self.score_name)
         probabilities[list(self._decisive)] = list(self._decisive.values())
         return probabilities
 
@@ -277,7 +279,7 @@ class ActiveCalibrator:
         chosen = self.score_name
         scores = self.scores[chosen][: self.set_size]
         order = np.argsort(scores, kind="stable")
-        scores, defective = scores[order], self._by_score(chosen)[: self.set_size][order]
+        scores, defective = scores[order], self._probabilities_by(chosen)[: self.set_size][order]
         # if most photos are defective, a level of 0.5 would flag all of them; the margin absorbs rounding of the mean
         level = max(0.5, float(defective.mean())) + 1e-12
         if defective[-1] <= level:
@@ -353,7 +355,7 @@ class ActiveCalibrator:
         edge = 0.5 / self.set_size
         return ((below + upto) / (2 * self.set_size)).clip(edge, 1 - edge)
 
-    def _by_score(self, name: str) -> Float[np.ndarray, " n"]:
+    def _probabilities_by(self, name: str) -> Float[np.ndarray, " n"]:
         """Probability by a score that each photo is defective, ignoring the answer to the photo itself."""
         return (self._all_posteriors()[name].weights @ self.grid.defect_probabilities)[self._levels[name]]
 

@@ -141,12 +141,12 @@ def _draw(draw: DrawConfig, workdir: Path) -> dict[str, list[Sample]]:
     if processes.is_first():
         groups = " and ".join(f"{share:.0%}" for share in draw.recurring) or "none"
         print(
-            f"Drawing {draw.count} photos of a machined part: {draw.one_off:.0%} with a one-off defect, "
+            f"Drawing {draw.image_count} photos of a machined part: {draw.one_off:.0%} with a one-off defect, "
             f"{groups} with a recurring defect.\nDetection uses no labels. The table at the end shows how many defects "
             "were found; report.html shows where they are.",
             flush=True,
         )
-        drawn = draw_set(draw.count, draw.size, draw.seed, draw.one_off, draw.recurring)
+        drawn = draw_set(draw.image_count, draw.size, draw.seed, draw.one_off, draw.recurring)
         with written_to(workdir):
             replace_set(drawn, workdir, str(DRAWN_SET))
     processes.barrier("set drawn")

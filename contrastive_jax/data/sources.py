@@ -84,7 +84,7 @@ def read_run_data(config: OeclConfig) -> RunData:
 def _read_test(config: OeclConfig, train_classes: tuple[str, ...], value_range: ValueRange | None) -> EvaluationSet:
     """The test images, with the value range of the training set; `train_classes` are its classes."""
     data, size = config.data, config.data.stored_size
-    listed = list_image_set(data.test or data.train, data.test_split, size, data.min_box_side)
+    listed = list_image_set(data.train if data.test == "same" else data.test, data.test_split, size, data.min_box_side)
     wanted = np.flatnonzero(class_mask(listed, data.classes, "config.data.classes"))
     source = decode(listed, size, wanted, value_range)
     if data.protocol == "multimodal":

@@ -13,6 +13,7 @@ from codegraph_jax.core.files import read_json
 from codegraph_jax.core.json_fields import flattened
 from codegraph_jax.core.workdir import WorkdirError
 from contrastive_jax.config import OeclConfig
+from contrastive_jax.report.result_files import MANIFEST
 
 PACKAGES = (*environment.PACKAGES, "optax", "orbax-checkpoint")
 
@@ -43,7 +44,7 @@ def require_same_run(workdir: Path, identity: dict[str, Any]) -> None:
     Raises:
         WorkdirError: some fields differ; the message names the first ones.
     """
-    path = workdir / "manifest.json"
+    path = workdir / MANIFEST
     if not path.exists():
         return
     try:

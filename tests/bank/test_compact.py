@@ -33,7 +33,7 @@ OPTIONS = DistanceOptions("direct", (1, 3), (4, 4), "float32")
 
 
 def configured(patches: int = 64, **fields) -> Config:
-    return random_config(bank=BankConfig(kind="compact", patches=patches), **fields)
+    return random_config(bank=BankConfig(kind="compact", patch_count=patches), **fields)
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +128,7 @@ def test_a_set_fills_a_pool_of_the_size_asked_for(made, images):
     assert str(pool) == "64 patches"
     assert pool.own_scores.shape == (2, 3, 64) and {layer.shape for layer in pool.layers} == {(3, 64, 384)}
     np.testing.assert_allclose(np.linalg.norm(pool.layers[0], axis=-1), 1, atol=1e-5)
-    everything = detector.detect(images[:SET_SIZE], bank=BankConfig(kind="compact", patches=10_000)).bank
+    everything = detector.detect(images[:SET_SIZE], bank=BankConfig(kind="compact", patch_count=10_000)).bank
     assert everything.references.own_scores.shape[2] < SET_SIZE * 16
 
 

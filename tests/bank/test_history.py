@@ -22,7 +22,9 @@ SET_SIZE = 14
 @pytest.fixture(scope="module", params=["exact", "compact"])
 def made(request):
     """A bank of either kind, and further images."""
-    settings = {"kind": "exact", "photos": 8} if request.param == "exact" else {"kind": "compact", "patches": 64}
+    settings = (
+        {"kind": "exact", "photo_count": 8} if request.param == "exact" else {"kind": "compact", "patch_count": 64}
+    )
     images = list(draw_set(SET_SIZE + 10, 56, 3, 0.0, ()).images)
     return small_bank(images[:SET_SIZE], **settings), images[SET_SIZE:]
 

@@ -41,7 +41,9 @@ def detector():
 def saved(detector, images, tmp_path_factory):
     """A run whose bank has all images, and the bank's file in float32."""
     path = tmp_path_factory.mktemp("bank") / "parts.safetensors"
-    result = detector.detect(images[:SET_SIZE], added=images[SET_SIZE:], bank=BankConfig(kind="exact", photos=SET_SIZE))
+    result = detector.detect(
+        images[:SET_SIZE], added=images[SET_SIZE:], bank=BankConfig(kind="exact", photo_count=SET_SIZE)
+    )
     result.bank.save(str(path), "float32")
     return result, path
 
@@ -80,7 +82,7 @@ def test_an_added_copy_scores_as_its_original(images):
     # photos of one part are no references for each other
     detector = CoDeGraph(random_config())
     result = detector.detect(
-        images[:SET_SIZE], added=[images[4], images[9]], bank=BankConfig(kind="exact", photos=SET_SIZE)
+        images[:SET_SIZE], added=[images[4], images[9]], bank=BankConfig(kind="exact", photo_count=SET_SIZE)
     )
     np.testing.assert_allclose(result.scores[SET_SIZE:], result.scores[[4, 9]], atol=SAME)
     np.testing.assert_allclose(result.bank.anomaly_scores([images[4], images[9]]), result.scores[[4, 9]], atol=SAME)
@@ -109,7 +111,7 @@ def test_bank_scores_are_those_of_added_images(images, saved):
 
 def test_recurring_defects_are_recognised_in_new_images(detector, images, saved, recurring):
     added = [images[0], *images[SET_SIZE:]]
-    run = detector.detect(images[:SET_SIZE], added=added, bank=BankConfig(kind="exact", photos=SET_SIZE))
+    run = detector.detect(images[:SET_SIZE], added=added, bank=BankConfig(kind="exact", photo_count=SET_SIZE))
     plain, _ = saved
     assert (run.patch_scores[SET_SIZE + 1 :] != plain.patch_scores[SET_SIZE:]).any(), (
         "the community must change the scores"
@@ -119,7 +121,7 @@ def test_recurring_defects_are_recognised_in_new_images(detector, images, saved,
 
 
 def test_a_bank_with_a_community_survives_its_file(detector, images, recurring, tmp_path):
-    bank = detector.detect(images[:SET_SIZE], bank=BankConfig(kind="exact", photos=SET_SIZE)).bank
+    bank = detector.detect(images[:SET_SIZE], bank=BankConfig(kind="exact", photo_count=SET_SIZE)).bank
     assert bank.references.tests
     assert bank.references.removed.sum() == 8
     bank.save(str(tmp_path / "b.safetensors"), "float32")
@@ -161,7 +163,7 @@ def test_small_types_move_scores_little(images, saved, tmp_path, dtype):
 
 
 def test_fewer_references_are_chosen_by_content_and_calibrated_by_themselves(detector, images):
-    bank = detector.detect(images[:SET_SIZE], bank=BankConfig(kind="exact", photos=6)).bank
+    bank = detector.detect(images[:SET_SIZE], bank=BankConfig(kind="exact", photo_count=6)).bank
     assert bank.references.removed.shape == (6, 16)
     assert len(bank.calibration_set.scores) == SET_SIZE
     held = dataclasses.replace(detector.config, recurring=RecurringConfig(defects="off"))
@@ -265,10 +267,10 @@ def test_the_file_names_no_path(saved):
 
 
 def test_a_bank_does_not_depend_on_the_number_of_images_copied_at_once(monkeypatch, recurring, detector, images):
-    want = detector.detect(images[:SET_SIZE], added=images[SET_SIZE:], bank=BankConfig(kind="exact", photos=8))
+    want = detector.detect(images[:SET_SIZE], added=images[SET_SIZE:], bank=BankConfig(kind="exact", photo_count=8))
     assert want.bank.references.tests
     monkeypatch.setattr(arrays, "COPIED_BYTES", 1)
-    got = detector.detect(images[:SET_SIZE], added=images[SET_SIZE:], bank=BankConfig(kind="exact", photos=8))
+    got = detector.detect(images[:SET_SIZE], added=images[SET_SIZE:], bank=BankConfig(kind="exact", photo_count=8))
     np.testing.assert_array_equal(got.patch_scores, want.patch_scores)
     assert got.bank.calibration.threshold == want.bank.calibration.threshold
     for mine, theirs in zip(got.bank.references.tests, want.bank.references.tests):
@@ -277,7 +279,9 @@ def test_a_bank_does_not_depend_on_the_number_of_images_copied_at_once(monkeypat
 
 def test_a_bank_of_rounded_tokens_scores_as_added_images_are_scored(images, tmp_path):
     rounded = CoDeGraph(random_config(precision="bfloat16"))
-    result = rounded.detect(images[:SET_SIZE], added=images[SET_SIZE:], bank=BankConfig(kind="exact", photos=SET_SIZE))
+    result = rounded.detect(
+        images[:SET_SIZE], added=images[SET_SIZE:], bank=BankConfig(kind="exact", photo_count=SET_SIZE)
+    )
     result.bank.save(str(tmp_path / "bank.safetensors"), "bfloat16")
     bank = ReferenceBank.load(str(tmp_path / "bank.safetensors"), backbone=rounded.backbone)
     assert {str(layer.dtype) for layer in bank.references.layers} == {"bfloat16"}

@@ -85,8 +85,8 @@ def test_copies_of_one_image_have_each_other(photos):
 def test_a_single_reference_is_refused(photos):
     with pytest.raises(ConfigError, match="SimilarityConfig.references: 1 is below 2; give 2 or more, or auto or all"):
         detector(similarity=SimilarityConfig(references=1)).detect(photos[:4])
-    with pytest.raises(ConfigError, match="BankConfig.photos: 1 is below 2; give 2 or more"):
-        detector().detect(photos[:4], bank=BankConfig(kind="exact", photos=1))
+    with pytest.raises(ConfigError, match="BankConfig.photo_count: 1 is below 2; give 2 or more"):
+        detector().detect(photos[:4], bank=BankConfig(kind="exact", photo_count=1))
 
 
 def test_results_do_not_depend_on_the_place_in_the_listing(photos):

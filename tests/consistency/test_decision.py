@@ -27,7 +27,7 @@ def made():
     config = random_config(
         backbone=random_backbone(image_size=70),
         scoring=ScoringConfig(rescore=False),
-        bank=BankConfig(kind="exact", photos=SET_SIZE),
+        bank=BankConfig(kind="exact", photo_count=SET_SIZE),
     )
     detector = CoDeGraph(config)
     images = [image.copy() for image in draw_set(SET_SIZE + 4, 70, 3, 0.0, ()).images]
@@ -98,7 +98,7 @@ def test_a_bank_scores_by_the_variant_that_was_chosen(made, name, tmp_path):
     result = detector.score(both, review=review)
     assert result.score_name == name and result.calibration.decided_by == "manual"
     np.testing.assert_array_equal(result.flagged, plain.scores_by_name[name] >= threshold)
-    bank = detector.score(comparison, review=review, bank=BankConfig(kind="exact", photos=SET_SIZE)).bank
+    bank = detector.score(comparison, review=review, bank=BankConfig(kind="exact", photo_count=SET_SIZE)).bank
     bank.save(str(tmp_path / "bank.safetensors"), "float32")
     again = ReferenceBank.load(str(tmp_path / "bank.safetensors"), backbone=bank.backbone)
     assert again.score_name == name and again.digest == bank.digest
@@ -114,7 +114,11 @@ def test_a_bank_scores_by_the_variant_that_was_chosen(made, name, tmp_path):
 @pytest.mark.parametrize("kind", ["exact", "compact"])
 def test_bank_stores_answers(made, kind):
     detector, images, comparison, _ = made
-    bank = BankConfig(kind="exact", photos=SET_SIZE) if kind == "exact" else BankConfig(kind="compact", patches=64)
+    bank = (
+        BankConfig(kind="exact", photo_count=SET_SIZE)
+        if kind == "exact"
+        else BankConfig(kind="compact", patch_count=64)
+    )
     own = CoDeGraph(dataclasses.replace(detector.config, bank=bank))
     first = own.score(comparison)
     high, low = int(first.scores.argmax()), int(first.scores.argmin())

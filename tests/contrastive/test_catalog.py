@@ -43,7 +43,7 @@ def test_other_arrays_of_an_npz_are_not_labels(tmp_path):
         load_image_set(str(tmp_path / "a.npz"), "test", 6)
 
 
-def test_npz_without_labels_with_splits_and_npy(tmp_path):
+def test_npz_files_may_have_no_labels_or_splits_and_npy_files_are_read(tmp_path):
     np.savez(tmp_path / "a.npz", x=IMAGES, x_test=IMAGES[:2], y_test=np.array([[1], [0]]))
     assert load_image_set(str(tmp_path / "a.npz"), "", 6).labels is None
     assert load_image_set(str(tmp_path / "a.npz"), "test", 6).labels.tolist() == [1, 0]

@@ -176,7 +176,7 @@ def test_pixels_without_data_are_not_inspected(detector, tmp_path):
     floats = (0.45 + 0.05 * PHOTOS).astype(np.float32)
     floats[2, :20] = np.nan
     files = written(tmp_path / "a", floats)
-    result = detector.detect(files, bank=BankConfig(kind="exact", photos=4))
+    result = detector.detect(files, bank=BankConfig(kind="exact", photo_count=4))
     inspected = result.placement.inspected.reshape(len(files), 2, 2)
     assert not inspected[2, 0].any() and inspected[2, 1].all() and inspected[[0, 1, 3, 4, 5]].all()
     assert (result.patch_scores[2, 0] == 0).all() and result.value_range.gap_photo_count == 1
@@ -206,9 +206,9 @@ def test_one_range_for_the_set_its_bank_and_added_images(detector, tmp_path):
     samples = [RNG.integers(29_500, 31_000, (28, 28)).astype(np.uint16) for _ in range(5)]
     files = written(tmp_path / "set", samples)
     (added,) = written(tmp_path / "added", [RNG.integers(29_600, 29_900, (28, 28)).astype(np.uint16)])
-    deep = detector.detect(files, added=[added], bank=BankConfig(kind="exact", photos=4))
+    deep = detector.detect(files, added=[added], bank=BankConfig(kind="exact", photo_count=4))
     shallow = [np.asarray(load_image(file, deep.value_range)) for file in (*files, added)]
-    plain = detector.detect(shallow[:5], added=shallow[5:], bank=BankConfig(kind="exact", photos=4))
+    plain = detector.detect(shallow[:5], added=shallow[5:], bank=BankConfig(kind="exact", photo_count=4))
     assert plain.value_range is None
     np.testing.assert_array_equal(deep.scores, plain.scores)
     assert shallow[5].max() < 100, "a single dark image must not be brightened by its own range"
@@ -234,7 +234,7 @@ def test_a_person_can_set_the_values_without_data(tmp_path):
     found, incomplete = measure_range(DataConfig(no_data=(65_535,)), as_samples(files))
     assert (found.low, found.high, found.no_data) == (0, 4095, (65_535,)) and incomplete == {2}
     detector = CoDeGraph(Config(backbone=NETWORK, data=DataConfig(no_data=(65_535,))))
-    result = detector.detect(files, bank=BankConfig(kind="exact", photos=4))
+    result = detector.detect(files, bank=BankConfig(kind="exact", photo_count=4))
     assert (result.patch_scores[2, 0] == 0).all() and result.value_range == found
     inspection = result.bank.inspect(files[2:3])
     assert (inspection.patch_scores[0, 0] == 0).all(), "the bank knows the value too"

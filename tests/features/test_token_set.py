@@ -148,7 +148,7 @@ def test_photos_and_banks_need_a_network(photos):
         with pytest.raises(UserError, match="this detector has no network for photos: give tokens to detect_features"):
             call(images)
     with pytest.raises(UserError, match="a bank scores new photos and needs a backbone"):
-        own.score(own.compare_features(layers, (4, 4)), bank=BankConfig(kind="exact", photos=4))
+        own.score(own.compare_features(layers, (4, 4)), bank=BankConfig(kind="exact", photo_count=4))
     with pytest.raises(UserError, match='has the backbone filters 1; make one with "precomputed"'):
         detector(Numpy()).detect_features(layers, (4, 4))
 

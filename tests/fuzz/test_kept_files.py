@@ -34,7 +34,7 @@ def saved(tmp_path_factory):
     """A bank: its directory, its bytes, its header, and its tensors."""
     path = tmp_path_factory.mktemp("bank") / "bank.safetensors"
     detector = CoDeGraph(Config(backbone=BACKBONE))
-    bank = BankConfig(kind="exact", photos=3)
+    bank = BankConfig(kind="exact", photo_count=3)
     detector.detect(list(draw_set(6, 56, 0, 0.2, ()).images), bank=bank).bank.save(str(path))
     tensors, about = read_tensors(path)
     return path.parent, path.read_bytes(), about, tensors, detector.backbone

@@ -160,7 +160,7 @@ def workdir(tmp_path_factory):
 def whole_run(tmp_path_factory):
     """A run on a drawn set, half of which is flagged."""
     config = Config(
-        data=DataConfig(layout="drawn", draw=DrawConfig(count=10, size=84, recurring=(0.4,))),
+        data=DataConfig(layout="drawn", draw=DrawConfig(image_count=10, size=84, recurring=(0.4,))),
         backbone=random_backbone(image_size=84, blocks=(1,)),
         threshold=ThresholdConfig("share:50%"),
     )

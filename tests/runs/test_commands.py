@@ -116,7 +116,7 @@ def test_documented_commands_run(name, words, inputs, tmp_path, monkeypatch):
             add=(str(more),) if config.data.add else (),
             cache=str(tmp_path / "cache") if config.data.cache else "",
             roi=str(area) if config.data.roi else "",
-            draw=dataclasses.replace(config.data.draw, count=6, size=56),
+            draw=dataclasses.replace(config.data.draw, image_count=6, size=56),
         )
         config = dataclasses.replace(
             config,

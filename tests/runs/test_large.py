@@ -112,7 +112,8 @@ def test_nothing_is_flagged_where_nothing_is_inspected(plates, tmp_path):
     bank = tmp_path / "bank.safetensors"
     data, flag = {"roi": str(tmp_path / "roi.png")}, ThresholdConfig("share:100%")
     run(
-        config(plates, data=data, threshold=flag, bank=BankConfig(str(bank), kind="exact", photos=8)), tmp_path / "work"
+        config(plates, data=data, threshold=flag, bank=BankConfig(str(bank), kind="exact", photo_count=8)),
+        tmp_path / "work",
     )
     inspect_config = InspectConfig(
         bank=SavedBankConfig(str(bank)), data=PhotosConfig(layout="mvtec", root=str(plates)),

@@ -32,7 +32,7 @@ def bank(tmp_path_factory) -> Path:
     config = random_config(
         backbone=random_backbone(image_size=28, blocks=(0, 1)),
         features=FeatureConfig(degrees=(1,)),
-        bank=BankConfig(kind="compact", patches=32),
+        bank=BankConfig(kind="compact", patch_count=32),
     )
     made = CoDeGraph(config).detect(list(draw_set(12, 56, 3, 0.2, ()).images), bank=config.bank).bank
     assert made

@@ -183,6 +183,8 @@ def test_peaks_that_look_alike_are_averaged(comparison, detector):
 
 
 def test_a_bank_refuses_scores_that_it_cannot_compute(detector, comparison):
-    assert detector.score(comparison, score="few", bank=BankConfig(kind="exact", photos=4)).bank.score_name == "few"
+    assert (
+        detector.score(comparison, score="few", bank=BankConfig(kind="exact", photo_count=4)).bank.score_name == "few"
+    )
     with pytest.raises(ConfigError, match="a bank cannot score photos by 'nearest'; use one of standard, few"):
-        detector.score(comparison, score="nearest", bank=BankConfig(kind="exact", photos=4))
+        detector.score(comparison, score="nearest", bank=BankConfig(kind="exact", photo_count=4))

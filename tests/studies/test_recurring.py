@@ -32,7 +32,7 @@ def test_fewer_references_are_those_of_a_run_with_that_limit():
 
 
 def test_the_study_lists_methods_and_groups(tmp_path, capsys):
-    draw = DrawConfig(count=12, size=56, seed=0, one_off=0.1)
+    draw = DrawConfig(image_count=12, size=56, seed=0, one_off=0.1)
     detect = random_config(backbone=random_backbone(blocks=(1,)))
     study.run(RecurringStudyConfig(shares=(0.4,), draw=draw, detect=detect), str(tmp_path))
     methods = json.loads((tmp_path / "study.json").read_text())["methods"]

@@ -38,7 +38,7 @@ def random_config(**groups: Any) -> Config:
 
 def small_bank(images: Sequence[np.ndarray], **settings: Any) -> ReferenceBank:
     """The reference bank of a set: a compact one of 64 patches, unless `settings` of the bank say otherwise."""
-    bank = BankConfig(**settings or {"kind": "compact", "patches": 64})
+    bank = BankConfig(**settings or {"kind": "compact", "patch_count": 64})
     result = CoDeGraph(random_config()).detect(images, bank=bank)
     assert result.bank
     return result.bank

@@ -125,7 +125,8 @@ def test_mixed_products_are_reported_and_split_on_request(tmp_path, capsys):
 
 def test_one_product_is_not_split(tmp_path):
     config = Config(
-        data=DataConfig(layout="drawn", draw=DrawConfig(count=12, size=112), separate_products=True), backbone=NETWORK
+        data=DataConfig(layout="drawn", draw=DrawConfig(image_count=12, size=112), separate_products=True),
+        backbone=NETWORK,
     )
     (outcome,) = detect_task.run(config, str(tmp_path))
     assert outcome.category == "drawn"
