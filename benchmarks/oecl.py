@@ -17,8 +17,9 @@ from codegraph_jax.core.timing import interleaved
 from contrastive_jax.config import ModelConfig, OeclConfig, OeclDataConfig, TrainConfig
 from contrastive_jax.data.feeding import Feeder
 from contrastive_jax.network.resnet import BLOCKS, build_network
+from contrastive_jax.training.mesh import BATCH_AXIS, put_on_mesh, run_mesh
 from contrastive_jax.training.state import TrainState, build_optimizer, initial_state
-from contrastive_jax.training.step import AXIS, build_train_call, loss_of_views, put_on_mesh, run_mesh
+from contrastive_jax.training.step import build_train_call, loss_of_views
 from contrastive_jax.views.augment import augment_batch
 
 STEPS = 1 << 20
@@ -99,7 +100,7 @@ def _drawn(config: OeclConfig, seed: int) -> np.ndarray:
 
 def _start(config: OeclConfig) -> tuple[Any, optax.GradientTransformation, TrainState]:
     """Network, optimiser and initial state, on the devices."""
-    network = build_network(config.model, config.train.objective, AXIS)
+    network = build_network(config.model, config.train.objective, BATCH_AXIS)
     optimizer = build_optimizer(config.train, STEPS)
     return network, optimizer, put_on_mesh(initial_state(network, optimizer, config.data.image_size, 0), run_mesh())
 

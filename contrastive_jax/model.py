@@ -31,8 +31,8 @@ from contrastive_jax.report.manifest import require_same_run, run_identity, vers
 from contrastive_jax.report.result_files import MANIFEST
 from contrastive_jax.trainer import train_network
 from contrastive_jax.training.checkpoints import CheckpointError, Checkpoints
+from contrastive_jax.training.mesh import BATCH_AXIS, put_on_mesh, run_mesh
 from contrastive_jax.training.state import TrainState, build_optimizer, initial_state
-from contrastive_jax.training.step import AXIS, put_on_mesh, run_mesh
 
 
 class OECL:
@@ -145,7 +145,7 @@ class OECL:
         stored = self._stored(images)
         views = self.config.evaluation.views if views is None else views
         if views not in self._scorers:
-            network = build_network(self.config.model, self.config.train.objective, AXIS)
+            network = build_network(self.config.model, self.config.train.objective, BATCH_AXIS)
             # cached, since it holds a compiled program
             self._scorers[views] = build_scorer(network, self.config, run_mesh(), views)
         return self._scorers[views](self.state.variables, stored)
@@ -182,7 +182,7 @@ class OECL:
                 reason = f"its settings are not those of this version ({str(error).partition(';')[0]}); train it again"
                 raise CheckpointError(f"{str(directory)!r}: {reason}") from None
             config = model.config
-            network = build_network(config.model, config.train.objective, AXIS)
+            network = build_network(config.model, config.train.objective, BATCH_AXIS)
             like = initial_state(network, build_optimizer(config.train, 1), config.data.image_size, config.seed)
             model.state = checkpoints.restore(put_on_mesh(like, run_mesh()))
         return model

@@ -32,8 +32,9 @@ from contrastive_jax.report.metrics_log import EpochPrinter, MetricsLog, hours_m
 from contrastive_jax.report.result_files import CURVES, LOG, MANIFEST, NORMS, PICTURES, RESULTS, SCORES_CSV
 from contrastive_jax.report.results import print_results, write_test_scores
 from contrastive_jax.training.checkpoints import Checkpoints
+from contrastive_jax.training.mesh import BATCH_AXIS, put_on_mesh, run_mesh
 from contrastive_jax.training.state import TrainState, build_optimizer, initial_state
-from contrastive_jax.training.step import AXIS, build_train_call, put_on_mesh, run_mesh
+from contrastive_jax.training.step import build_train_call
 
 logger = logging.getLogger(__name__)
 
@@ -155,7 +156,7 @@ class Tester:
         self._config, self._test, self._oe = config, test, oe
         if oe is not None:
             self._oe = oe[evenly(len(oe), SCORED_OE_IMAGES)]
-        self._mesh, self._network = run_mesh(), build_network(config.model, config.train.objective, AXIS)
+        self._mesh, self._network = run_mesh(), build_network(config.model, config.train.objective, BATCH_AXIS)
         self._clean_scorer = build_scorer(self._network, config, self._mesh, views=0)
 
     def clean_view_metrics(self, state: TrainState) -> dict[str, float | None]:
@@ -212,7 +213,7 @@ def _remaining_epochs(
     tester: Tester | None,
     progress: bool,
 ) -> tuple[TrainState, dict[str, Any]]:
-    mesh, network = run_mesh(), build_network(config.model, config.train.objective, AXIS)
+    mesh, network = run_mesh(), build_network(config.model, config.train.objective, BATCH_AXIS)
     feeder = Feeder(config, data.normal, data.oe, mesh)
     epochs, steps = config.train.epochs, feeder.steps_per_epoch
     optimizer = build_optimizer(config.train, epochs * steps)

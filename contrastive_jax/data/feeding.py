@@ -14,7 +14,7 @@ from codegraph_jax.distributed.processes import gather
 from contrastive_jax.config import OeclConfig
 from contrastive_jax.data.image_set import Images
 from contrastive_jax.data.protocols import Stream
-from contrastive_jax.training.step import AXIS, put_on_mesh
+from contrastive_jax.training.mesh import BATCH_AXIS, put_on_mesh
 
 DEVICE_BYTES, DEVICE_SHARE = 2 << 30, 0.25
 """Sets up to this size or this share of a device's memory are stored on it; larger ones are streamed."""
@@ -71,7 +71,7 @@ class Feeder:
 
     def _call_arguments(self, order: dict[str, np.ndarray], start: int) -> tuple[Any, Any, np.integer]:
         count = min(self.steps_per_call, self.steps_per_epoch - start)
-        split = PartitionSpec(None, AXIS)
+        split = PartitionSpec(None, BATCH_AXIS)
         # padding rows are image 0, and the step masks them
         rows = {
             name: np.pad(

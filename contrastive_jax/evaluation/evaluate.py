@@ -18,7 +18,7 @@ from contrastive_jax.data.protocols import EvaluationSet
 from contrastive_jax.evaluation.metrics import are_defined, detection_metrics
 from contrastive_jax.network.resnet import ContrastiveResNet
 from contrastive_jax.objectives import view_scores
-from contrastive_jax.training.step import AXIS, put_on_mesh
+from contrastive_jax.training.mesh import BATCH_AXIS, put_on_mesh
 from contrastive_jax.views.augment import augment_batch, clean_batch
 
 Scores = dict[str, Float[np.ndarray, " n"]]
@@ -40,7 +40,7 @@ def build_scorer(network: ContrastiveResNet, config: OeclConfig, mesh: Mesh, vie
     Returns:
         A function (variables, uint8 images [n, h, w, 3]) -> scores by name [n].
     """
-    split = PartitionSpec(AXIS)
+    split = PartitionSpec(BATCH_AXIS)
     call = jax.jit(
         jax.shard_map(
             partial(_shard_scores, network, config, views),

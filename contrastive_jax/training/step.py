@@ -11,42 +11,21 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int, UInt8, UInt32
 
 from contrastive_jax import losses
 from contrastive_jax.config import OeclConfig
 from contrastive_jax.network.resnet import ContrastiveResNet
 from contrastive_jax.objectives import OBJECTIVES
+from contrastive_jax.training.mesh import BATCH_AXIS
 from contrastive_jax.training.state import TrainState
 from contrastive_jax.views.augment import augment_batch, rotate
 
-AXIS = "data"
-"""Name of the mesh axis over which the batch is split."""
 NORMAL_ROTATIONS, OE_ROTATIONS = (0, 90), (180, 270)
 """Degrees by which `self_oecl` rotates normal views, each an instance of its own, and by which it rotates them
 to make OE views [arXiv:2312.15288]."""
-
-
-def run_mesh() -> Mesh:
-    """A mesh of all devices of all processes, over which batches are split."""
-    return jax.make_mesh((jax.device_count(),), (AXIS,), axis_types=(AxisType.Auto,))
-
-
-def put_on_mesh(arrays: Any, mesh: Mesh, spec: PartitionSpec | None = None) -> Any:
-    """Arrays on the devices of all processes.
-
-    Every process has the whole arrays. `spec` splits them over the devices; without it, each device has all.
-    """
-    sharding = NamedSharding(mesh, spec or PartitionSpec())
-
-    def place(array: Any) -> Array:
-        whole = np.asarray(array)
-        return jax.make_array_from_callback(whole.shape, sharding, lambda part: whole[part])
-
-    return jax.tree.map(place, arrays)
 
 
 Batch = dict[str, Array]
@@ -61,7 +40,7 @@ def oe_weight(config: OeclConfig, total_steps: int, step: Int[Array, ""]) -> Flo
 
 def image_keys(key: Array, count: int, view: int) -> Array:
     """A key for one view of each of the `count` images of this device, by index in the global batch."""
-    indices = jax.lax.axis_index(AXIS) * count + jnp.arange(count)
+    indices = jax.lax.axis_index(BATCH_AXIS) * count + jnp.arange(count)
     return jax.vmap(lambda index: jax.random.fold_in(jax.random.fold_in(key, view), index))(indices)
 
 
@@ -142,7 +121,7 @@ def train_step(
     batch: Batch,
     valid: Bool[Array, " b"],
 ) -> tuple[TrainState, StepMetrics]:
-    """One step on this device's shard of the batch; runs inside `shard_map` over the axis `AXIS`."""
+    """One step on this device's shard of the batch; runs inside `shard_map` over the axis `BATCH_AXIS`."""
     key = jax.random.fold_in(jax.random.key(seed), state.step)
     normal, oe = draw_views(config, key, batch)
     alpha = oe_weight(config, total_steps, state.step)
@@ -178,7 +157,7 @@ def build_train_call(
     def shard(
         state: TrainState, images: Batch, rows: Batch, count: Int[Array, ""], seed: UInt32[Array, ""]
     ) -> tuple[TrainState, StepMetrics]:
-        valid = jax.lax.axis_index(AXIS) * per_device + jnp.arange(per_device) < batch_size
+        valid = jax.lax.axis_index(BATCH_AXIS) * per_device + jnp.arange(per_device) < batch_size
 
         def one_step(carry: tuple[TrainState, StepMetrics], i: Int[Array, ""]) -> tuple[TrainState, StepMetrics]:
             state, history = carry
@@ -196,7 +175,7 @@ def build_train_call(
             return one_step((state, history), jnp.int32(0))
         return jax.lax.fori_loop(0, count, lambda i, carry: one_step(carry, i), (state, history))
 
-    split = PartitionSpec(None, AXIS)
+    split = PartitionSpec(None, BATCH_AXIS)
     whole = PartitionSpec()
     return jax.jit(
         jax.shard_map(

@@ -17,8 +17,9 @@ from contrastive_jax.data.sources import read_run_data
 from contrastive_jax.evaluation.evaluate import build_scorer
 from contrastive_jax.network.batch_norm import BatchNorm
 from contrastive_jax.network.resnet import build_network
+from contrastive_jax.training.mesh import BATCH_AXIS
 from contrastive_jax.training.state import build_optimizer, initial_state
-from contrastive_jax.training.step import AXIS, build_train_call
+from contrastive_jax.training.step import build_train_call
 from tests.support.training import mesh_of, small_training
 
 pytestmark = pytest.mark.usefixtures("quick_training")
@@ -34,7 +35,7 @@ def take_steps(config, devices):
     gradient."""
     with jax.enable_x64(True):
         data, mesh = read_run_data(config), mesh_of(devices)
-        network = build_network(config.model, config.train.objective, AXIS).clone(dtype=jnp.float64)
+        network = build_network(config.model, config.train.objective, BATCH_AXIS).clone(dtype=jnp.float64)
         optimizer = build_optimizer(config.train, 100)
         state = initial_state(network, optimizer, config.data.image_size, config.seed)
         state = jax.tree.map(lambda x: x.astype(float) if jnp.issubdtype(x.dtype, jnp.floating) else x, state)
@@ -108,7 +109,7 @@ def test_large_memory_holds_large_sets():
 
 def run_sharded(function, devices, *arrays):
     """`function` on rows split over devices, its results replicated."""
-    mesh, split = mesh_of(devices), PartitionSpec(AXIS)
+    mesh, split = mesh_of(devices), PartitionSpec(BATCH_AXIS)
     mapped = jax.shard_map(function, mesh=mesh, in_specs=(split,) * len(arrays), out_specs=PartitionSpec())
     return jax.jit(mapped)(*arrays)
 
@@ -120,7 +121,7 @@ def test_padding_rows_touch_neither_losses_nor_statistics():
     valid = jnp.arange(8) < 5
 
     def padded_loss(a, b, v):
-        return losses.nt_xent(a, b, 0.5, v, AXIS) + losses.mean_norm(a, v, AXIS)
+        return losses.nt_xent(a, b, 0.5, v, BATCH_AXIS) + losses.mean_norm(a, v, BATCH_AXIS)
 
     whole = losses.nt_xent(first, second, 0.5) + losses.mean_norm(first)
     for devices in (1, 8):
@@ -131,14 +132,14 @@ def test_padding_rows_touch_neither_losses_nor_statistics():
     _, expected = norm.apply(variables, first, True, mutable=["batch_stats"])
 
     def statistics(x, v):
-        return BatchNorm(AXIS).apply(variables, x, True, v, mutable=["batch_stats"])[1]
+        return BatchNorm(BATCH_AXIS).apply(variables, x, True, v, mutable=["batch_stats"])[1]
 
     assert_equal_within(run_sharded(statistics, 4, padded[0], valid), expected, 1e-6)
 
 
 def test_scores_depend_on_the_image_alone():
     config = small_training()
-    network = build_network(config.model, "oecl", AXIS)
+    network = build_network(config.model, "oecl", BATCH_AXIS)
     state = initial_state(network, build_optimizer(config.train, 1), 8, 0)
     variables = {"params": state.params, "batch_stats": state.batch_stats}
     images = np.random.default_rng(0).integers(0, 256, (11, 8, 8, 3), dtype=np.uint8)

@@ -26,8 +26,8 @@ from contrastive_jax.objectives import SCORES
 from contrastive_jax.report.metrics_log import MetricsLog, read_log
 from contrastive_jax.tasks import oecl, oecl_score
 from contrastive_jax.training.checkpoints import CheckpointError, Checkpoints
+from contrastive_jax.training.mesh import BATCH_AXIS
 from contrastive_jax.training.state import build_optimizer, initial_state
-from contrastive_jax.training.step import AXIS
 from tests.support.training import mesh_of, small_training
 
 pytestmark = pytest.mark.usefixtures("quick_training")
@@ -46,7 +46,7 @@ def finished(tmp_path_factory, quick_training):
 
 @functools.cache
 def fresh_state(config):
-    network = build_network(config.model, config.train.objective, AXIS)
+    network = build_network(config.model, config.train.objective, BATCH_AXIS)
     state = initial_state(network, build_optimizer(config.train, 10), config.data.image_size, config.seed)
     return jax.device_put(state, NamedSharding(mesh_of(1), PartitionSpec()))
 

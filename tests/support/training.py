@@ -17,7 +17,7 @@ from contrastive_jax.config import (
     TrainConfig,
 )
 from contrastive_jax.network import resnet
-from contrastive_jax.training.step import AXIS
+from contrastive_jax.training.mesh import BATCH_AXIS
 from tests.support import ROOT
 
 GOLDEN = ROOT / "tests" / "golden" / "contrastive"
@@ -25,7 +25,7 @@ GOLDEN = ROOT / "tests" / "golden" / "contrastive"
 
 def mesh_of(devices: int) -> Mesh:
     """A mesh of the first `devices` devices."""
-    return jax.make_mesh((devices,), (AXIS,), axis_types=(AxisType.Auto,), devices=jax.devices()[:devices])
+    return jax.make_mesh((devices,), (BATCH_AXIS,), axis_types=(AxisType.Auto,), devices=jax.devices()[:devices])
 
 
 @contextmanager
