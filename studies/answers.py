@@ -126,7 +126,7 @@ def run(config: AnswersStudyConfig, workdir: str) -> list[Row]:
             print(text_table(HEADINGS, [cells(rows[-1])]), flush=True)
         with written_to(Path(workdir)):
             study: dict[str, list[Any]] = {"sets": rows, "resampled": resampled, "few_defects": few_defects}
-            plain = {part: [vars(row) for row in listed] for part, listed in study.items()}
+            plain = {name: [vars(row) for row in listed] for name, listed in study.items()}
             write_json(Path(workdir) / "study.json", plain)
     print(text_table(HEADINGS, [cells(row) for row in rows] + ([_mean_cells("mean", rows)] if rows else [])))
     if resampled:
@@ -283,7 +283,7 @@ def cells(row: Row) -> list[str]:
 
 
 def _mean_cells(name: str, rows: list[Row]) -> list[str]:
-    measured = [part.name for part in fields(Row) if part.type is float]
+    measured = [entry.name for entry in fields(Row) if entry.type is float]
     numbers = {key: float(np.mean([getattr(row, key) for row in rows])) for key in measured}
     worst = max(row.best_balanced_accuracy - row.balanced_accuracy for row in rows)
     line = cells(Row(name, 0, 0, score="", **numbers))

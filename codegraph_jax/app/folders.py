@@ -82,7 +82,7 @@ class Folders:
         home = Path.home()
         found = [home, *(home / name for name in ("Pictures", "Bilder", "Desktop")), Path.cwd()]
         with suppress(Exception):  # psutil raises many kinds of errors in containers
-            mounts = [part.mountpoint for part in psutil.disk_partitions() if part.fstype not in ("", "squashfs")]
+            mounts = [disk.mountpoint for disk in psutil.disk_partitions() if disk.fstype not in ("", "squashfs")]
             found += [
                 Path(mount) for mount in mounts if mount.startswith(("/media", "/mnt", "/Volumes")) or mount[1:2] == ":"
             ]

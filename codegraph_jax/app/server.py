@@ -134,7 +134,7 @@ def _add_files(app: FastAPI, service: Service) -> None:
         head = f'<meta name="codegraph-run" content="{escape(run)}"><link rel="stylesheet" href="/live.css">'
         html = html.replace(tag, head.encode("utf-8"), 1)
         html = html.replace(b"</body>", b'<script src="/live.js"></script></body>')
-        style, script = (f"'sha256-{digest(part)}'" for part in style_and_script())
+        style, script = (f"'sha256-{digest(text)}'" for text in style_and_script())
         policy = (
             f"default-src 'none'; img-src data: 'self'; style-src 'self' {style}; script-src 'self' {script}; "
             "connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"

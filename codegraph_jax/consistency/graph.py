@@ -126,7 +126,7 @@ class Shuffler:
             rows.append(np.full(len(linked), i))
             ranks.append(linked)
             linked_counts.append(given[linked])
-        self._rows, rank, self._given = (np.concatenate(part) for part in (rows, ranks, linked_counts))
+        self._rows, rank, self._given = (np.concatenate(blocks) for blocks in (rows, ranks, linked_counts))
         # positions of the links and their strata in the concatenated targets
         first = (np.cumsum(lengths) - lengths)[self._rows]
         self._offset = rank % STRATUM_SIZE

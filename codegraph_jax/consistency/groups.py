@@ -31,7 +31,7 @@ def connected_groups(chains: Iterable[Iterable[int]]) -> tuple[tuple[int, ...], 
     graph = nx.Graph()
     for chain in chains:
         nx.add_path(graph, chain)
-    return tuple(sorted(tuple(sorted(part)) for part in nx.connected_components(graph) if len(part) > 1))
+    return tuple(sorted(tuple(sorted(component)) for component in nx.connected_components(graph) if len(component) > 1))
 
 
 @dataclass(frozen=True)

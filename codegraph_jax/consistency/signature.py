@@ -251,7 +251,7 @@ def patches_of(
         local_vectors |= {i: vectors[index][chosen[i]] for index, i in enumerate(images)}
     width = sum(layer.shape[-1] for layer in features.layers)
     rows = processes.gather_parts(local_vectors.values(), (width,))
-    order = [i for part in processes.gather(list(local_vectors)) for i in part]
+    order = [i for of_process in processes.gather(list(local_vectors)) for i in of_process]
     pieces = np.split(rows, np.cumsum([len(chosen[i]) for i in order])[:-1])
     by_image = dict(zip(order, pieces))
     return [by_image[i].reshape(len(chosen[i]), layers, -1) for i in members]

@@ -252,7 +252,7 @@ def parse_value(setting: Setting, text: str) -> Any:
         ValueError: the text has another type.
     """
     if setting.is_tuple:
-        return tuple(_single_value(setting, part) for part in _split(setting, text))
+        return tuple(_single_value(setting, item) for item in _split(setting, text))
     return _single_value(setting, text)
 
 
@@ -323,7 +323,7 @@ def _split(setting: Setting, text: str) -> list[str]:
         text = plain[1:-1]
     if setting.rules.path:
         return [text] if text else []
-    return [part for part in re.split(r",(?! )" if setting.element_type is str else ",", text) if part.strip()]
+    return [item for item in re.split(r",(?! )" if setting.element_type is str else ",", text) if item.strip()]
 
 
 def _source(node: ast.expr, text: str) -> str:

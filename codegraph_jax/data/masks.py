@@ -235,7 +235,7 @@ def _distance(mask: PurePosixPath, image: PurePosixPath) -> tuple[Any, ...]:
 
 def _below(name: str, directories: frozenset[str]) -> bool:
     """Whether a file is in a directory of one of these names."""
-    return any(part.lower() in directories for part in name.split("/")[:-1])
+    return any(folder.lower() in directories for folder in name.split("/")[:-1])
 
 
 def _binary(source: str | os.PathLike[str] | np.ndarray | Image.Image) -> Bool[np.ndarray, "h w"]:

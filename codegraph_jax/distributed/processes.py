@@ -164,7 +164,7 @@ def gather_rows(rows: np.ndarray) -> np.ndarray:
     # as bytes, since devices do not support all types, such as 64-bit integers
     parts = np.asarray(multihost_utils.process_allgather(padded.view(np.uint8).reshape(-1)))
     parts = parts.reshape(len(shapes), -1).view(rows.dtype).reshape(len(shapes), longest, *rest)
-    return np.concatenate([part[: shape[0]] for part, shape in zip(parts, shapes)])
+    return np.concatenate([block[: shape[0]] for block, shape in zip(parts, shapes)])
 
 
 def gather_parts(parts: Iterable[np.ndarray], row_shape: tuple[int, ...], dtype: Any = np.float32) -> np.ndarray:

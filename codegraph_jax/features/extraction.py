@@ -138,7 +138,7 @@ class Extractor:
                 finish(*running)
         features = collected.features(frame, batches, mine.start, drop_copies)
         parts = processes.gather([[i + mine.start, levels] for i, levels in batches.grey_levels.items()])
-        grey_levels = {i: levels for part in parts for i, levels in part}
+        grey_levels = {i: levels for of_process in parts for i, levels in of_process}
         discriminative = self.backbone.discriminative
         return replace(features, value_range=value_range, grey_levels=grey_levels, discriminative=discriminative)
 
@@ -247,7 +247,7 @@ class _Collected:
         order = np.argsort(self.indices)
         # (source, key) of the images of all processes
         given = [(self.indices[i] + start, self.keys[i].hex()) for i in order]
-        images = [(source, key) for part in processes.gather(given) for source, key in part]
+        images = [(source, key) for of_process in processes.gather(given) for source, key in of_process]
         source_of: dict[str, int] = {}
         original = {source: source_of.setdefault(key, source) if drop_copies else source for source, key in images}
         order = order[np.array([original[source] == source for source, _ in given], bool)]
@@ -265,7 +265,7 @@ class _Collected:
             kept=kept,
             placement=Placement.whole(frame, processes.gather_rows(sizes)),
             areas=[everything] * len(kept),
-            unreadable=[(i, reason) for part in processes.gather(skipped) for i, reason in part],
+            unreadable=[(i, reason) for of_process in processes.gather(skipped) for i, reason in of_process],
             from_store_count=sum(processes.gather(len(self.from_store.intersection(indices.tolist())))),
             copies=tuple((copy, row_of[source]) for copy, source in original.items() if copy != source),
         )

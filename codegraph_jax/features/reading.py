@@ -42,7 +42,7 @@ def frame_for(
         return Frame.squeezed(settings.side, patch_size)
     with ThreadPoolExecutor(decoding_threads()) as pool:
         gathered = gather(list(pool.map(size_of, images[process_slice(len(images))])))
-    sizes = [(width, height) for part in gathered for width, height in filter(None, part)]
+    sizes = [(width, height) for of_process in gathered for width, height in filter(None, of_process)]
     options = settings.side, patch_size, settings.scale
     if settings.fit != "auto":
         return Frame.of(settings.fit, sizes, *options)
@@ -69,7 +69,7 @@ def measure_range(
     with errors_in_all_processes():
         local_summaries = summaries(sources[mine], config.no_data)
     parts = gather([[i + mine.start, *astuple(summary)] for i, summary in local_summaries.items()])
-    all_summaries = {i: Summary(*values) for part in parts for i, *values in part}
+    all_summaries = {i: Summary(*values) for of_process in parts for i, *values in of_process}
     measured = range_of([summary for i, summary in all_summaries.items() if i < len(images)], config.no_data)
     if not measured:
         return None, frozenset()

@@ -85,7 +85,7 @@ class _LineMetrics:
         yield GaugeMetricFamily("codegraph_threshold", "Least score that is flagged.", value=threshold)
         with suppress(LedgerUnavailableError):
             ledger = self.uploads.ledger
-            counts = ledger.count()
+            counts = ledger.counts()
             parts = CounterMetricFamily("codegraph_parts", "Parts by verdict.", labels=["verdict"])
             counts["passed"] = counts["inspected"] - counts["flagged"]
             for verdict in ("passed", "flagged", "not_inspected"):

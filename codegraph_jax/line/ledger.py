@@ -135,18 +135,18 @@ class Ledger(Database):
         where = "fingerprint = ? AND stamp != '' AND key = name || ?"
         return self._select(f"SELECT * FROM parts WHERE {where} ORDER BY id DESC LIMIT 10", (fingerprint, rest))
 
-    def latest(self, count: int, before: int = 0, flagged: bool = False) -> list[Part]:
+    def latest(self, limit: int, before: int = 0, flagged: bool = False) -> list[Part]:
         """The last parts, newest first.
 
         Args:
-            count: greatest number of parts.
+            limit: greatest number of parts.
             before: only parts below this number; 0: all.
             flagged: only flagged parts.
         """
         where = "WHERE (? = 0 OR id < ?)" + (" AND flagged = 1" if flagged else "")
-        return self._select(f"SELECT * FROM parts {where} ORDER BY id DESC LIMIT ?", (before, before, count))
+        return self._select(f"SELECT * FROM parts {where} ORDER BY id DESC LIMIT ?", (before, before, limit))
 
-    def count(self) -> dict[str, int]:
+    def counts(self) -> dict[str, int]:
         """Numbers of parts: `inspected`, `not_inspected`, and `flagged` among the inspected ones."""
         query = "SELECT count(*), coalesce(sum(status = 'not_inspected'), 0), coalesce(sum(flagged), 0) FROM parts"
         (row,) = self.read(query)
@@ -155,12 +155,12 @@ class Ledger(Database):
     def summary(self) -> dict[str, Any]:
         """Fields of `LineSummary` that the ledger has: all except `waiting`."""
         last = {"last_alarm": self.last_alarm(), "last_part": self.next_number() - 1}
-        return self.count() | last | {"undelivered": self.outbox.undelivered()}
+        return self.counts() | last | {"undelivered": self.outbox.undelivered()}
 
-    def alarms(self, count: int, before: int = 0) -> list[Alarm]:
+    def alarms(self, limit: int, before: int = 0) -> list[Alarm]:
         """The last alarms, newest first; arguments as for `latest`."""
         rows = self.read(
-            "SELECT * FROM alarms WHERE (? = 0 OR id < ?) ORDER BY id DESC LIMIT ?", (before, before, count)
+            "SELECT * FROM alarms WHERE (? = 0 OR id < ?) ORDER BY id DESC LIMIT ?", (before, before, limit)
         )
         return [_alarm(row) for row in rows]
 
@@ -168,9 +168,9 @@ class Ledger(Database):
         """The number of the last alarm; 0 if there is none."""
         return int(self.read("SELECT coalesce(max(id), 0) FROM alarms")[0][0])
 
-    def scores(self, count: int) -> list[dict[str, Any]]:
+    def scores(self, limit: int) -> list[dict[str, Any]]:
         """`id`, `score`, `threshold` and `flagged` of the last parts, oldest first."""
-        rows = self.read("SELECT id, score, threshold, flagged FROM parts ORDER BY id DESC LIMIT ?", (count,))
+        rows = self.read("SELECT id, score, threshold, flagged FROM parts ORDER BY id DESC LIMIT ?", (limit,))
         return [dict(row) for row in reversed(rows)]
 
     def alarm(self, number: int) -> Alarm | None:
@@ -183,15 +183,15 @@ class Ledger(Database):
         rows = self.read("SELECT state FROM line_state WHERE name = ?", (name,))
         return _json(rows[0][0]) if rows else None
 
-    def passed(self, after: int, max_parts: int) -> list[tuple[int, Mapping[str, float]]]:
+    def passed(self, after: int, limit: int) -> list[tuple[int, Mapping[str, float]]]:
         """(number, statistics) of parts that passed, in order.
 
         Args:
             after: only parts above this number.
-            max_parts: greatest number of parts.
+            limit: greatest number of parts.
         """
         query = "SELECT id, statistics FROM parts WHERE id > ? AND flagged = 0 ORDER BY id LIMIT ?"
-        return [(row[0], _json(row[1])) for row in self.read(query, (after, max_parts))]
+        return [(row[0], _json(row[1])) for row in self.read(query, (after, limit))]
 
     def peak_patches(self) -> list[tuple[int, bytes]]:
         """(number, bytes) of the parts whose peak patches are stored, in order."""

@@ -103,7 +103,7 @@ class ParameterGrid:
 
     def _probability(self, factor: float | Float[np.ndarray, "g 1"]) -> Float[np.ndarray, "g levels"]:
         t, w, floor = (
-            part.ravel()[:, None] for part in np.meshgrid(*(np.array(values) for values, _ in self.axes), indexing="ij")
+            axis.ravel()[:, None] for axis in np.meshgrid(*(np.array(values) for values, _ in self.axes), indexing="ij")
         )
         z, low = (np.arange(self.levels) + 0.5) / self.levels, factor * floor
         return low + (CEILING - low) * scipy.special.expit((z - t) / w)
@@ -312,7 +312,7 @@ class ActiveCalibrator:
         flagged, answered = self.flagged, np.zeros(self.photo_count, bool)
         answered[list(self._decisive)] = True
         remaining = ~answered & ~self._always
-        counts = [np.bincount(level[remaining & part], minlength=self.grid.levels) for part in (flagged, ~flagged)]
+        counts = [np.bincount(level[remaining & photos], minlength=self.grid.levels) for photos in (flagged, ~flagged)]
         defective = weights @ probabilities
         good = float(counts[0] @ (1 - defective) + counts[1] @ (1 - defective) + np.sum(~flagged & answered))
         bad = float((counts[0] + counts[1]) @ defective + np.sum(flagged & ~remaining))

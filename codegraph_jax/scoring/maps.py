@@ -59,7 +59,7 @@ def photo_maps(
     patch_scores: Float[np.ndarray, "n h w"], size: int | tuple[int, int], rects: Sequence[PhotoRect]
 ) -> Float[np.ndarray, "n a b"]:
     """Anomaly maps of the part of each grid that its photo covers."""
-    maps = [interpolated(part, size) for part in _photo_parts(patch_scores, rects)]
+    maps = [interpolated(crops, size) for crops in _photo_parts(patch_scores, rects)]
     return maps[0] if len(maps) == 1 else np.concatenate(maps)  # without a copy of all maps
 
 
@@ -90,7 +90,7 @@ def image_scores(
     if image_score is not None:
         maps = (interpolated(rect.cut(photo_scores)[None], size)[0] for photo_scores, rect in zip(patch_scores, rects))
         return np.array([image_score(anomaly_map) for anomaly_map in maps], np.float32)
-    return np.concatenate([_greatest_values(part, size) for part in _photo_parts(patch_scores, rects)])
+    return np.concatenate([_greatest_values(crops, size) for crops in _photo_parts(patch_scores, rects)])
 
 
 def _greatest_values(patch_scores: Float[np.ndarray, "n h w"], size: tuple[int, int]) -> Float[np.ndarray, " n"]:

@@ -86,12 +86,12 @@ class TableLayout:
 
     def join(self, parts: Table) -> Float[np.ndarray, "r n ..."]:
         """The values of all images on the host, without padded rows."""
-        return np.concatenate([to_host(part)[:, :count] for part, count in zip(parts, self.image_counts)], axis=1)
+        return np.concatenate([to_host(shard)[:, :count] for shard, count in zip(parts, self.image_counts)], axis=1)
 
     def degrees(self, table: Table) -> Iterator[Float[np.ndarray, "n m p"]]:
         """A table on the host, one degree after the other."""
         for degree in range(len(table[0])):
-            yield self.join([part[degree : degree + 1] for part in table])[0][:, : len(self.references)]
+            yield self.join([shard[degree : degree + 1] for shard in table])[0][:, : len(self.references)]
 
 
 class TableBuffer:

@@ -21,6 +21,6 @@ def run(config: PartsConfig, workdir: str) -> None:
     with closing(Ledger(require_line(config.line))) as ledger:
         with writing_own(out, [TABLE]):
             ledger.export(out / TABLE, config.csv)
-        counts = ledger.count()
+        counts = ledger.counts()
     print(f"{counts['inspected'] + counts['not_inspected']} parts, {counts['flagged']} flagged, "
           f"{counts['not_inspected']} not inspected: {out / TABLE}")  # fmt: skip

@@ -45,7 +45,7 @@ def run(config: WatchConfig, workdir: str) -> None:
         print(f"watching {printable(config.watch.root)}; end with Ctrl+C", flush=True)
         with stopped_by_signals(watcher.stop):
             watcher.run()
-        counts = inspector.ledger.count()
+        counts = inspector.ledger.counts()
         print(f"{counts['inspected']} parts inspected, {counts['flagged']} flagged, "
               f"{counts['not_inspected']} not inspected; "
               f"recorded in {printable(str(inspector.ledger.path))}", flush=True)  # fmt: skip

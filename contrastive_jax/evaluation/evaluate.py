@@ -61,8 +61,8 @@ def build_scorer(network: ContrastiveResNet, config: OeclConfig, mesh: Mesh, vie
             parts.append(call(variables, put_on_mesh(np.pad(batch, padding), mesh, split), np.uint32(config.seed)))
         # gather one call after the other: programs of several processes that wait for each other could otherwise block
         # each other's threads
-        whole = [{name: _gathered(scores) for name, scores in part.items()} for part in parts]
-        return {name: np.concatenate([part[name] for part in whole])[: len(images)] for name in whole[0]}
+        whole = [{name: _gathered(scores) for name, scores in batch.items()} for batch in parts]
+        return {name: np.concatenate([batch[name] for batch in whole])[: len(images)] for name in whole[0]}
 
     return score
 

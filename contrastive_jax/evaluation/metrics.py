@@ -47,7 +47,7 @@ def detection_metrics(
     for start in range(0, draws, size):
         count = min(size, draws - start)
         drawn.append(_metrics(*(_resampled(rng, side, starts, count) for side in sides)))
-    return {name: Interval.of(exact[name][0], np.concatenate([part[name] for part in drawn])) for name in METRICS}
+    return {name: Interval.of(exact[name][0], np.concatenate([sample[name] for sample in drawn])) for name in METRICS}
 
 
 def _resampled(

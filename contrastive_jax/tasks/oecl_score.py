@@ -53,7 +53,7 @@ def run(config: ScoreConfig, workdir: str) -> None:
         raise UnreadableImageError(config.images, f"none of the {len(files)} images below can be read")
     if skipped := len(files) - len(names):
         logger.warning("%d of %d images cannot be read and have no score", skipped, len(files))
-    _write(Path(workdir), names, {name: np.concatenate([part[name] for part in parts]) for name in SCORES})
+    _write(Path(workdir), names, {name: np.concatenate([batch[name] for batch in parts]) for name in SCORES})
 
 
 def _write(workdir: Path, names: list[str], scores: dict[str, np.ndarray]) -> None:

@@ -105,7 +105,7 @@ def read_points(vary: Sequence[str], config: Any, fixed: Sequence[str] = ()) -> 
             raise ConfigError(f"--vary={text}: {path} cannot be varied: all combinations use the same photos")
         if path in dict(columns):
             raise ConfigError(f"--vary={text}: {path} is varied twice")
-        texts = [part.strip() for part in given.split("|" if settings[path].is_tuple else ",")]
+        texts = [word.strip() for word in given.split("|" if settings[path].is_tuple else ",")]
         if not equals or not all(texts) or len(set(texts)) < len(texts):
             raise ConfigError(f"--vary={text}: give different values, as --vary={path}=ONE,OTHER")
         columns.append((path, texts))

@@ -78,7 +78,7 @@ def test_limits_of_size_queue_and_time(inspector, photos, monkeypatch):
         client.app.state.uploads.waiting_photos = 1
         refused = client.post("/parts", content=b"x")
         assert refused.status_code == 503 and refused.headers["Retry-After"]
-    assert inspector.ledger.count()["not_inspected"] == 0
+    assert inspector.ledger.counts()["not_inspected"] == 0
 
 
 def test_photos_of_parts_that_pass_need_not_be_kept(inspector, photos):

@@ -33,7 +33,7 @@ def test_a_verdict_is_that_of_the_bank(inspector, bank, photos):
         assert bool(part.regions) == part.flagged and part.heatmap.startswith(b"\x89PNG")
         row, column = np.unravel_index(inspection.patch_scores[place].argmax(), bank.frame.grid)
         assert part.peak_position == pytest.approx(((column + 0.5) / 4, (row + 0.5) / 4), abs=1e-3)
-    assert inspector.ledger.count()["inspected"] == len(photos)
+    assert inspector.ledger.counts()["inspected"] == len(photos)
 
 
 def test_a_key_is_inspected_once(inspector, photos, monkeypatch):
@@ -49,7 +49,7 @@ def test_unreadable_photos_are_listed_with_the_reason(inspector, tmp_path):
     gone = inspector.inspect(ReceivedPhoto("g", "gone.png", str(tmp_path / "gone.png")))
     assert gone.status == "not_inspected" and "gone.png" not in gone.failure
     assert inspector.inspect(ReceivedPhoto("w", "w", str(tmp_path / "text.png")), lambda failed: failed) is None
-    assert inspector.ledger.count() == {"inspected": 0, "not_inspected": 2, "flagged": 0}
+    assert inspector.ledger.counts() == {"inspected": 0, "not_inspected": 2, "flagged": 0}
 
 
 def test_the_line_continues_after_an_error_of_a_part(inspector, photos, monkeypatch):
@@ -131,7 +131,7 @@ def test_a_replaced_row_is_removed_completely(inspector, bank, photos, tmp_path)
     (half,) = (part for part in inspector.ledger.latest(9) if part.name == photos[1].name)
     whole = inspector.inspect(ReceivedPhoto("whole", photos[1].name, str(photos[1])), replaces=half.id)
     assert whole.id == 4 and inspector.ledger.by_number(half.id) is None
-    assert inspector.ledger.count()["inspected"] == 3
+    assert inspector.ledger.counts()["inspected"] == 3
     other.ledger.close()
 
 

@@ -41,7 +41,7 @@ def test_a_key_is_one_row_and_equal_photos_are_two(ledger):
     assert ledger.record(part(score=9.0), StateUpdate({"drift": {}})) == first
     assert ledger.state("drift") is None
     assert ledger.record(part("b")).id == 2
-    assert ledger.count() == {"inspected": 2, "not_inspected": 0, "flagged": 0}
+    assert ledger.counts() == {"inspected": 2, "not_inspected": 0, "flagged": 0}
 
 
 def test_pages_and_scores(ledger):
@@ -125,7 +125,7 @@ def test_a_start_that_was_killed_leaves_a_ledger(tmp_path):
     half.execute(module.SCHEMA[: module.SCHEMA.index(";")])
     half.close()
     ledger = Ledger(tmp_path / "half")
-    assert ledger.count()["inspected"] == 0 and not ledger.inbox()
+    assert ledger.counts()["inspected"] == 0 and not ledger.inbox()
     ledger.close()
 
 
@@ -170,7 +170,7 @@ def test_several_threads_write_and_read(ledger):
             ledger.latest(3)
 
     at_the_same_time(work, "abc")
-    assert ledger.count()["inspected"] == 60
+    assert ledger.counts()["inspected"] == 60
     assert ledger.next_number() == 61
 
 
@@ -197,7 +197,7 @@ def test_ended_threads_leave_no_connection(ledger):
     for first in range(8, 88, 8):
         at_the_same_time(work, range(first, first + 8))
     assert descriptors() <= before + 8
-    assert ledger.count()["inspected"] == 88
+    assert ledger.counts()["inspected"] == 88
 
 
 def test_a_ledger_that_cannot_be_opened_is_unavailable(ledger, monkeypatch):
@@ -205,7 +205,7 @@ def test_a_ledger_that_cannot_be_opened_is_unavailable(ledger, monkeypatch):
     with monkeypatch.context() as without:
         without.setattr(database.sqlite3, "connect", _refused)
         with pytest.raises(LedgerUnavailableError, match="unable to open"):
-            ledger.count()
+            ledger.counts()
         with pytest.raises(LedgerUnavailableError, match="unable to open"):
             ledger.record(part())
     assert ledger.record(part()).id == 1
@@ -226,7 +226,7 @@ def test_removed_ledger_records_nothing(tmp_path, change):
         other = Ledger(tmp_path / "other.sqlite")
         other.close()
         (tmp_path / "other.sqlite").rename(path)
-    for operation in (lambda: ledger.record(part("b")), ledger.check, ledger.count):
+    for operation in (lambda: ledger.record(part("b")), ledger.check, ledger.counts):
         with pytest.raises(LedgerUnavailableError, match="removed or replaced"):
             operation()
     path.unlink(missing_ok=True)
@@ -267,7 +267,7 @@ def test_the_error_of_a_closed_ledger_says_so(tmp_path):
     ledger = Ledger(tmp_path / "line.sqlite")
     ledger.close()
     with pytest.raises(LedgerUnavailableError, match="is closed"):
-        ledger.count()
+        ledger.counts()
 
 
 def test_an_error_releases_the_lock_while_rows_are_left_to_read(ledger):
@@ -282,7 +282,7 @@ def test_an_error_releases_the_lock_while_rows_are_left_to_read(ledger):
     holder = sqlite3.connect(ledger.path, 0.0, isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")
     holder.close()
-    assert ledger.count()["inspected"] == 3
+    assert ledger.counts()["inspected"] == 3
 
 
 def test_corrupt_ledger_is_unavailable_then_rejected(tmp_path):
@@ -326,7 +326,7 @@ def test_ledger_recovers_after_being_read_only(ledger, monkeypatch):
         )
         with pytest.raises(LedgerUnavailableError, match="readonly"):
             ledger.check()
-        ledger.count()
+        ledger.counts()
         with pytest.raises(LedgerUnavailableError, match="readonly"):
             ledger.check()
     ledger.check()
@@ -346,7 +346,7 @@ for _ in sys.stdin:
         print("gone", flush=True)
         continue
     ledger = Ledger(sys.argv[1])
-    number = ledger.count()["inspected"]
+    number = ledger.counts()["inspected"]
     while True:
         number += 1
         ledger.record(part(str(number), alarms=(Alarm("drift", "s", "m"),)), StateUpdate({"count": number}, b"s"))
@@ -363,11 +363,11 @@ def test_kill_keeps_complete_parts(tmp_path):
         with closing(Ledger(path)) as reader:
             writer.stdin.write("next\n")
             child = int(writer.stdout.readline())
-            wait_until(lambda wanted=done + more, reader=reader: reader.count()["inspected"] >= wanted)
+            wait_until(lambda wanted=done + more, reader=reader: reader.counts()["inspected"] >= wanted)
         os.kill(child, signal.SIGKILL)
         assert writer.stdout.readline() == "gone\n"
         ledger = Ledger(path)
-        done = ledger.count()["inspected"]
+        done = ledger.counts()["inspected"]
         assert done == ledger.state("count") == ledger.last_alarm() == len(ledger.peak_patches()) > 0
         assert [p.key for p in ledger.latest(10**6)] == [str(n) for n in range(done, 0, -1)]
         ledger.close()

@@ -155,5 +155,5 @@ def test_the_page_asks_for_the_token_and_keeps_it(browser, inspected):
 
 def test_a_ledger_is_read_while_a_line_writes_it(inspected):
     other = Ledger(inspected.ledger.path)
-    assert other.count() == inspected.ledger.count()
+    assert other.counts() == inspected.ledger.counts()
     other.close()

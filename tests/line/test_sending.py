@@ -134,7 +134,7 @@ def test_refused_results_can_be_discarded_and_a_start_tries_them_again(ledger, r
             wait_until(lambda: ledger.outbox.undelivered()[0].set_aside)
     assert receiver.parts() == [1, 1]
     ledger.outbox.discard()
-    assert ledger.outbox.undelivered() == [] and ledger.count()["inspected"] == 1
+    assert ledger.outbox.undelivered() == [] and ledger.counts()["inspected"] == 1
 
 
 def test_a_result_that_always_fails_does_not_block_the_others(ledger, receiver):
@@ -200,7 +200,7 @@ def test_a_kill_in_the_middle_loses_nothing_and_repeats_with_the_same_id(tmp_pat
 
     def recorded() -> int:
         with closing(Ledger(tmp_path / LEDGER_FILE)) as reader:
-            return reader.count()["inspected"]
+            return reader.counts()["inspected"]
 
     receiver.status = kill_at_the_third
     assert child.wait(60) == -signal.SIGKILL

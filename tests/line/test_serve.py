@@ -133,4 +133,4 @@ def test_requests_in_flight_are_answered_before_the_end(bank, ledger, photos, tm
         wait_until(lambda: not any(one.is_serving() for one in server.servers), description="the server ends")
         release.set()
         assert [answer.result().status_code for answer in answers] == [200] * 30
-    assert ledger.count()["inspected"] == 30 and not ledger.inbox()
+    assert ledger.counts()["inspected"] == 30 and not ledger.inbox()

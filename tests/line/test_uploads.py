@@ -46,7 +46,7 @@ def test_a_key_belongs_to_one_photo(client, inspector, photos):
     refused = client.post("/parts", content=second, headers=headers)
     assert refused.status_code == 422 and "another photo" in refused.json()["detail"]
     assert client.post("/parts", content=first, headers=headers).json() == part
-    assert inspector.ledger.count()["inspected"] == 1 and len(kept(inspector)) == 1 and not inspector.ledger.inbox()
+    assert inspector.ledger.counts()["inspected"] == 1 and len(kept(inspector)) == 1 and not inspector.ledger.inbox()
 
 
 def test_a_request_that_is_sent_again_is_the_same_part(client, photos, inspector):
@@ -68,7 +68,7 @@ def test_photos_with_one_key_at_the_same_time_are_one_part(client, inspector, ph
     answers = at_the_same_time(send, sent)
     assert sorted(answer.status_code for answer in answers) == statuses
     assert {answer.json()["id"] for answer in answers if answer.status_code == 200} == {1}
-    assert inspector.ledger.count()["inspected"] == 1 and len(kept(inspector)) == 1 and not inspector.ledger.inbox()
+    assert inspector.ledger.counts()["inspected"] == 1 and len(kept(inspector)) == 1 and not inspector.ledger.inbox()
 
 
 def test_a_ledger_that_cannot_be_written_is_reported_and_nothing_is_lost(client, photos, inspector, monkeypatch):
@@ -94,7 +94,7 @@ def test_an_upload_sent_twice_before_a_kill_does_not_stop_the_next_start(inspect
     copy.write_bytes(photos[1].read_bytes())
     inspector.ledger.add_to_inbox(ReceivedPhoto("request:k", "b", str(copy), "d"))
     assert uploads.catch_up() == 1
-    assert not inspector.ledger.inbox() and not copy.exists() and inspector.ledger.count()["inspected"] == 1
+    assert not inspector.ledger.inbox() and not copy.exists() and inspector.ledger.counts()["inspected"] == 1
     uploads.close()
 
 
@@ -105,7 +105,7 @@ def test_unreadable_photo_does_not_use_up_its_key(client, inspector, photos):
     assert client.post("/parts", content=whole[: len(whole) // 2], headers=headers).json() == failed.json()
     inspected = client.post("/parts", content=whole, headers=headers)
     assert inspected.status_code == 200 and inspected.json()["key"] == failed.json()["key"]
-    assert inspector.ledger.count() | {"inspected": 1, "not_inspected": 0} == inspector.ledger.count()
+    assert inspector.ledger.counts() | {"inspected": 1, "not_inspected": 0} == inspector.ledger.counts()
     assert len(kept(inspector)) == 1
     assert client.post("/parts", content=photos[1].read_bytes(), headers=headers).status_code == 422
 
@@ -137,7 +137,7 @@ def test_only_the_bytes_of_an_image_file_are_read(client, inspector, photos):
     # curl sends a file in this form without an explicit type
     curl = client.post("/parts", content=data, headers={"Content-Type": "application/x-www-form-urlencoded"})
     assert curl.status_code == 200
-    assert inspector.ledger.count() | {"inspected": 1, "not_inspected": 3} == inspector.ledger.count()
+    assert inspector.ledger.counts() | {"inspected": 1, "not_inspected": 3} == inspector.ledger.counts()
 
 
 def test_a_controller_gets_the_verdict_alone(client, photos):
@@ -262,7 +262,7 @@ def test_a_disconnected_client_is_one_line_in_the_log(inspector, caplog):
         asyncio.run(app(dict(SCOPE), receive, send))
     (record,) = [record for record in caplog.records if record.name.startswith("codegraph")]
     assert "disconnected" in record.message and not record.exc_info
-    assert inspector.ledger.count()["not_inspected"] == 0
+    assert inspector.ledger.counts()["not_inspected"] == 0
 
 
 def test_a_preview_is_made_once_and_one_at_a_time(client, photos, monkeypatch):
@@ -310,7 +310,7 @@ def test_each_of_two_hundred_simultaneous_uploads_is_a_row(bank, ledger, photos,
             return client.post("/parts", content=content, headers={"Idempotency-Key": str(number)}).status_code
 
         assert at_the_same_time(sent, range(200)) == [200] * 200
-    assert ledger.count()["inspected"] == 200 == len({part.key for part in ledger.latest(500)})
+    assert ledger.counts()["inspected"] == 200 == len({part.key for part in ledger.latest(500)})
     assert ledger.inbox() == []
 
 

@@ -94,7 +94,7 @@ def copy_at_once(source: Path, copy: Path) -> None:
 
 
 def total(inspector) -> int:
-    counts = inspector.ledger.count()
+    counts = inspector.ledger.counts()
     return counts["inspected"] + counts["not_inspected"]
 
 

@@ -90,7 +90,7 @@ class LineProcess:
         except ValueError:
             return 0
         try:
-            counts = ledger.count()
+            counts = ledger.counts()
             return counts["inspected"] + counts["not_inspected"]
         finally:
             ledger.close()
