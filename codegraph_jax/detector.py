@@ -35,6 +35,7 @@ from codegraph_jax.consistency.stages import find_recurring_patterns
 from codegraph_jax.core.arrays import GIB
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.progress import Clock
+from codegraph_jax.data.decoding import allow_megapixels
 from codegraph_jax.data.frame import Frame
 from codegraph_jax.data.own_sets import ImagesLike, as_samples
 from codegraph_jax.data.roi import Roi
@@ -116,6 +117,7 @@ class CoDeGraph:
 
     def _set_up(self, config: Config, mesh: DeviceMesh, backbone: LoadedBackbone) -> None:
         self.config, self.mesh, self.backbone = config, mesh, backbone
+        allow_megapixels(config.data.max_megapixels)
         self.extractor = Extractor.of(config, backbone, mesh)
 
     def detect(

@@ -157,7 +157,7 @@ def no_work(monkeypatch):
 
 @pytest.mark.parametrize("size", [1, True, -3, 2.5, "all"])
 def test_the_size_of_a_bank_is_two_or_more(size):
-    with pytest.raises(ConfigError, match=r"^BankConfig\.photos: (.* is below 2|expected int)"):
+    with pytest.raises(ConfigError, match=r"^BankConfig.photo_count: (.* is below 2|expected int)"):
         BankConfig(kind="exact", photo_count=size)
 
 

@@ -77,10 +77,10 @@ def load_mask(
         files = sorted((p for p in Path(source).iterdir() if is_image_name(p.name)), key=lambda p: natural_key(p.name))
         if not files:
             raise UnreadableImageError(os.fspath(source), "the directory holds no mask image")
-        parts = [_binary(file) != inverted for file in files]
-        if len({part.shape for part in parts}) > 1:
+        masks = [_binary(file) != inverted for file in files]
+        if len({mask.shape for mask in masks}) > 1:
             raise UnreadableImageError(os.fspath(source), "its mask images differ in size")
-        binary = np.logical_or.reduce(parts)
+        binary = np.logical_or.reduce(masks)
     else:
         binary = _binary(source) != inverted
     if size is None:

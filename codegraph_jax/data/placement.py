@@ -40,10 +40,10 @@ class Placement:
         return replace(self, sizes=self.sizes[images], inspected=self.inspected[images])
 
     @classmethod
-    def joined(cls, parts: Sequence["Placement"]) -> "Placement":
+    def joined(cls, placements: Sequence["Placement"]) -> "Placement":
         """The placement of the photos of several placements with the same frame."""
-        sizes = np.concatenate([part.sizes for part in parts])
-        return cls(parts[0].frame, sizes, np.concatenate([part.inspected for part in parts]))
+        sizes = np.concatenate([one.sizes for one in placements])
+        return cls(placements[0].frame, sizes, np.concatenate([one.inspected for one in placements]))
 
     def within(self, patches: Bool[np.ndarray, "n p"]) -> "Placement":
         """The placement in which only these patches are inspected, among those inspected already."""

@@ -17,7 +17,6 @@ from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.mapped_arrays import Allocate, in_memory
 from codegraph_jax.core.progress import Progress
 from codegraph_jax.data.batches import Batch, ImageBatches
-from codegraph_jax.data.decoding import allow_megapixels
 from codegraph_jax.data.frame import Frame
 from codegraph_jax.data.placement import Placement
 from codegraph_jax.data.roi import everything
@@ -69,7 +68,6 @@ class Extractor:
     @classmethod
     def of(cls, config: Config, backbone: LoadedBackbone, mesh: DeviceMesh) -> "Extractor":
         """The extractor of a run, for photos resized to squares."""
-        allow_megapixels(config.data.max_megapixels)
         # tokens that were computed elsewhere have no image size; their frame follows from their grid
         frame = Frame.squeezed(max(config.backbone.side, backbone.patch_size), backbone.patch_size)
         dtype = feature_type(config.precision)

@@ -69,9 +69,9 @@ class TokenSet(Sequence[Any]):
         return self._rows(self._range[index : index + 1] if index >= 0 else self._range[index:][:1])[0]
 
     def _rows(self, images: range) -> Float[np.ndarray, "b k"]:
-        parts = [*self._layers, *([] if self._image is None else [self._image])]
-        read = [np.asarray(part[images.start : images.stop]).astype(np.float32) for part in parts]
-        return np.concatenate([part.reshape(len(images), -1) for part in read], axis=1)
+        arrays = [*self._layers, *([] if self._image is None else [self._image])]
+        read = [np.asarray(array[images.start : images.stop]).astype(np.float32) for array in arrays]
+        return np.concatenate([array.reshape(len(images), -1) for array in read], axis=1)
 
 
 class TokenBatches:

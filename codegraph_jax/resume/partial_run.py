@@ -80,8 +80,8 @@ class PartialRun:
         if self._budget.allows("table", math.prod(shape) * np.dtype(np.float32).itemsize):
             with self._budget.spend("table"):
                 # one file per degree, since writing copies the content of a file in memory
-                for degree, part in enumerate(table):
-                    write_tensors(self._file(layer, degree), {"distances": part}, _about(identity, layer, degree))
+                for degree, of_degree in enumerate(table):
+                    write_tensors(self._file(layer, degree), {"distances": of_degree}, _about(identity, layer, degree))
 
     def _file(self, layer: int, degree: int) -> Path:
         return self._directory / f"layer{layer}-degree{degree}.safetensors"
@@ -89,12 +89,12 @@ class PartialRun:
     def _read_table(self, layer: int, identity: str, allocate: Allocate) -> np.ndarray | None:
         table = None
         for degree in range(self._degree_count):
-            part = self._read_degree(layer, degree, identity)
-            if part is None:
+            of_degree = self._read_degree(layer, degree, identity)
+            if of_degree is None:
                 return None
             if table is None:
-                table = allocate((self._degree_count, *part.shape))
-            table[degree] = part
+                table = allocate((self._degree_count, *of_degree.shape))
+            table[degree] = of_degree
         return table
 
     def _read_degree(self, layer: int, degree: int, identity: str) -> np.ndarray | None:

@@ -122,9 +122,9 @@ class Distances:
         images = list(images)
         size = arrays_at_once(4 * self.shape[1] * self.shape[2])
         for start in range(0, len(images), size):
-            part = images[start : start + size]
-            by_index = dict(chain(*self._by_block(lambda block, at: zip(at.tolist(), block.all_distances()), part)))
-            yield from (by_index[index] for index in range(len(part)))
+            batch = images[start : start + size]
+            by_index = dict(chain(*self._by_block(lambda block, at: zip(at.tolist(), block.all_distances()), batch)))
+            yield from (by_index[index] for index in range(len(batch)))
 
     def patch_distances(self, image: Int[np.ndarray, " e"], patch: Int[np.ndarray, " e"]) -> Float[np.ndarray, "e m"]:
         """The distances of patches given by image and index."""

@@ -77,16 +77,16 @@ class TableLayout:
 
     def split_table(self, table: Float[np.ndarray, "r n m p"]) -> Table:
         """A table of the host on the devices."""
-        parts = []
+        shards = []
         for device, (start, stop) in zip(self.mesh.devices, self.shards):
-            part = np.full((len(table), self.row_count, self.column_count, table.shape[3]), np.inf, np.float32)
-            part[:, : stop - start, : len(self.references)] = table[:, start:stop]
-            parts.append(to_device(part, device))
-        return parts
+            shard = np.full((len(table), self.row_count, self.column_count, table.shape[3]), np.inf, np.float32)
+            shard[:, : stop - start, : len(self.references)] = table[:, start:stop]
+            shards.append(to_device(shard, device))
+        return shards
 
-    def join(self, parts: Table) -> Float[np.ndarray, "r n ..."]:
+    def join(self, shards: Table) -> Float[np.ndarray, "r n ..."]:
         """The values of all images on the host, without padded rows."""
-        return np.concatenate([to_host(shard)[:, :count] for shard, count in zip(parts, self.image_counts)], axis=1)
+        return np.concatenate([to_host(shard)[:, :count] for shard, count in zip(shards, self.image_counts)], axis=1)
 
     def degrees(self, table: Table) -> Iterator[Float[np.ndarray, "n m p"]]:
         """A table on the host, one degree after the other."""

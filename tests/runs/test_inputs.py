@@ -90,7 +90,8 @@ def test_a_workdir_among_the_photos_is_not_read(tmp_path, capsys):
 
 def test_a_drawn_set_is_removed_with_its_run(tmp_path):
     drawn = Config(
-        data=DataConfig(layout="drawn", draw=dataclasses.replace(DataConfig().draw, count=4, size=32)), backbone=NETWORK
+        data=DataConfig(layout="drawn", draw=dataclasses.replace(DataConfig().draw, image_count=4, size=32)),
+        backbone=NETWORK,
     )
     run(drawn, tmp_path / "work")
     assert len(files(tmp_path / "work" / "images" / "drawn" / "test")) == 4
