@@ -251,6 +251,7 @@ class Runs:
             for name in LEFT_OVER:
                 (workdir / name).unlink(missing_ok=True)
         with suppress(OSError):
+            # after the block, since Windows deletes no open file; a run that starts now has locked the directory too
             (workdir / LOCK).unlink(missing_ok=True)
             workdir.rmdir()
 

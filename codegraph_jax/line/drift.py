@@ -28,8 +28,8 @@ import copy
 import random
 from array import array
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import special
@@ -58,6 +58,21 @@ Passed = Iterable[tuple[int, Mapping[str, float]]]
 """(number, statistics) of parts that passed, in order."""
 
 
+class Limits(NamedTuple):
+    """Limits of the levels and of the steps of windows, for each of LENGTHS."""
+
+    levels: list[float]
+    steps: list[float]
+
+
+@dataclass
+class Tally:
+    """The number and the sum of squares of the values so far."""
+
+    count: int = 0
+    sum_of_squares: float = 0.0
+
+
 @dataclass
 class Windows:
     """The windows of one length.
@@ -65,14 +80,14 @@ class Windows:
     A level is the mean of a window; a step is its difference from the mean of the two windows before it.
 
     Attributes:
-        counts, sums_of_squares: number and sum of squares of the levels and of the steps so far.
+        levels, steps: tallies of the windows so far, each part in one window only.
         quarter_sums: sums over the last quarters of windows, at most twelve.
         parts_before_quarters: the last part before each of the last four quarters.
         open_sum: sum over the current quarter.
     """
 
-    counts: list[int] = field(default_factory=lambda: [0, 0])
-    sums_of_squares: list[float] = field(default_factory=lambda: [0.0, 0.0])
+    levels: Tally = field(default_factory=Tally)
+    steps: Tally = field(default_factory=Tally)
     quarter_sums: list[float] = field(default_factory=list)
     parts_before_quarters: list[int] = field(default_factory=list)
     open_sum: float = 0.0
@@ -96,7 +111,7 @@ class Chart:
         seen: number of values since the last start, including the bank's set.
         tested: number of parts tested since the last start.
         windows: one for each of LENGTHS.
-        limits: the last limits of levels and steps, for each of LENGTHS.
+        limits: the last three limits, from the oldest on; the oldest are used.
         last_z, sum_of_squares, sum_of_products: the last z, the sum of z^2, and that of products of consecutive z.
         accepted_size: size of a window mean that the operator has acknowledged as usual.
         changed_after, rising: the last part before the last change, and the direction of the change.
@@ -107,7 +122,7 @@ class Chart:
     seen: int = 0
     tested: int = 0
     windows: list[Windows] = field(default_factory=lambda: [Windows() for _ in LENGTHS])
-    limits: list[list[list[float]]] = field(default_factory=list)
+    limits: list[Limits] = field(default_factory=list)
     last_z: float = 0.0
     sum_of_squares: float = 0.0
     sum_of_products: float = 0.0
@@ -160,57 +175,46 @@ class Chart:
                 continue
             windows.quarter_sums = [*windows.quarter_sums[-11:], windows.open_sum]
             windows.open_sum = 0.0
-            for kind, value in enumerate(windows.level_and_step(length)):
-                beyond = (abs(value) - self.accepted_size) / self.limits[0][i][kind]
-                if kind == 0 and length >= CERTAIN_PARTS:
+            limits = self.limits[0].levels[i], self.limits[0].steps[i]
+            tallies = windows.levels, windows.steps
+            for value, limit, tally in zip(windows.level_and_step(length), limits, tallies):
+                beyond = (abs(value) - self.accepted_size) / limit
+                if tally is windows.levels and length >= CERTAIN_PARTS:
                     beyond = max(beyond, abs(value) / max(CERTAIN_MEAN, self.accepted_size + ACCEPTED_MARGIN))
                 if beyond > greatest:
                     greatest, self.rising = beyond, value > 0
                     self.changed_after = windows.parts_before_quarters[0]
                 if not self.tested % length:
-                    windows.counts[kind] += 1
-                    windows.sums_of_squares[kind] += value * value
+                    tally.count += 1
+                    tally.sum_of_squares += value * value
         return greatest > 1.0
 
-    def current_limits(self, chance: float) -> list[list[float]]:
-        """Limits of level and step for each length; the chance that a normal part exceeds any of them is `chance`."""
+    def current_limits(self, chance: float) -> Limits:
+        """The limits by the windows so far; the chance that a normal part exceeds any of them is `chance`."""
         correlation = min(max(self.sum_of_products / (self.sum_of_squares + CORRELATION_PRIOR_PARTS), 0.0), 0.95)
-        limits: list[list[float]] = []
-        variances: list[float] = []
-        expected_before = [1.0, 1.0]
-        for length, windows in zip(LENGTHS, self.windows):
-            level = _variance_of_mean(length, correlation)
-            independent = [level, level + _variance_of_mean(2 * length, correlation)]
-            prior = float(np.clip(PRIOR_PARTS / length, *PRIOR_WINDOWS))
-            # excess variance of shorter windows carries over to longer ones
-            factors = [known / expected for known, expected in zip(variances, expected_before)] or [1.0, 1.0]
-            variances = [
-                (squares + prior * factor * expected) / (count + prior)
-                for squares, factor, expected, count in zip(
-                    windows.sums_of_squares, factors, independent, windows.counts
-                )
-            ]
-            expected_before = independent
-            share = min(chance * (length // 4) / (2 * len(LENGTHS)), 1.0)
-            limits.append([
-                float(-special.stdtrit(count + prior, share / 2)) * variance**0.5
-                for count, variance in zip(windows.counts, variances)
-            ])  # fmt: skip
-        return limits
+        levels = [_variance_of_mean(length, correlation) for length in LENGTHS]
+        steps = [level + _variance_of_mean(2 * length, correlation) for length, level in zip(LENGTHS, levels)]
+        return Limits(
+            _limits([windows.levels for windows in self.windows], levels, chance / 2),
+            _limits([windows.steps for windows in self.windows], steps, chance / 2),
+        )
 
     def restarted(self, values: Iterable[float], resets: list[int]) -> "Chart":
         """A chart with these values and resets, and the variances of this chart."""
         stored = array("d", sorted(values))
         return Chart(
             stored, resets, seen=len(stored), changed_after=resets[-1], limits=list(self.limits),
-            windows=[Windows(list(known.counts), list(known.sums_of_squares)) for known in self.windows],
+            windows=[Windows(replace(known.levels), replace(known.steps)) for known in self.windows],
             sum_of_squares=self.sum_of_squares, sum_of_products=self.sum_of_products, accepted_size=self.accepted_size,
         )  # fmt: skip
 
     def state(self) -> dict[str, Any]:
         """State for the ledger, without the values, which are in the rows of the parts."""
-        windows = [list(vars(windows).values()) for windows in self.windows]
-        return {name: value for name, value in vars(self).items() if name != "values"} | {"windows": windows}
+        windows = [
+            vars(windows) | {"levels": vars(windows.levels), "steps": vars(windows.steps)} for windows in self.windows
+        ]
+        state = {name: value for name, value in vars(self).items() if name != "values"}
+        return state | {"windows": windows, "limits": [limits._asdict() for limits in self.limits]}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> "Chart":
@@ -218,7 +222,12 @@ class Chart:
         if not state:
             return cls()
         values = copy.deepcopy(dict(state))
-        return cls(windows=[Windows(*kept) for kept in values.pop("windows")], **values)
+        limits = [Limits(**kept) for kept in values.pop("limits")]
+        windows = [
+            Windows(**kept | {"levels": Tally(**kept["levels"]), "steps": Tally(**kept["steps"])})
+            for kept in values.pop("windows")
+        ]
+        return cls(windows=windows, limits=limits, **values)
 
 
 class Drift:
@@ -308,6 +317,26 @@ def _variance_of_mean(length: int, correlation: float) -> float:
         return 1 / length
     falling = (1 - correlation**length) / (length * (1 - correlation))
     return (1 + 2 * correlation / (1 - correlation) * (1 - falling)) / length
+
+
+def _limits(tallies: Iterable[Tally], expected: Iterable[float], chance: float) -> list[float]:
+    """Limits of the levels or of the steps, for each of LENGTHS, by their variances on this line.
+
+    Args:
+        tallies: those of the windows, by length.
+        expected: variances by the correlation of consecutive parts, by length.
+        chance: probability that a normal part exceeds any of the limits.
+    """
+    limits = []
+    factor = 1.0
+    for length, tally, variance in zip(LENGTHS, tallies, expected):
+        prior = float(np.clip(PRIOR_PARTS / length, *PRIOR_WINDOWS))
+        measured = (tally.sum_of_squares + prior * factor * variance) / (tally.count + prior)
+        # excess variance of shorter windows carries over to longer ones
+        factor = measured / variance
+        share = min(chance * (length // 4) / len(LENGTHS), 1.0)
+        limits.append(float(-special.stdtrit(tally.count + prior, share / 2)) * measured**0.5)
+    return limits
 
 
 def _alarm(name: str, chart: Chart) -> Alarm:
