@@ -169,6 +169,8 @@ class OeclConfig(Settings):
             raise ConfigError(f"config.augment.crop_scale: expected 0 < low <= high, got {self.augment.crop_scale!r}")
         if min(self.augment.std) <= 0:
             raise ConfigError(f"config.augment.std: must be above 0, got {self.augment.std!r}")
+        if not self.data.test:
+            raise ConfigError("config.data.test: is empty; give a source, same, or none")
         if self.data.image_size > self.data.stored_size:
             raise ConfigError(
                 f"config.data.image_size: {self.data.image_size} is above data.stored_size {self.data.stored_size}; "

@@ -14,6 +14,7 @@ from PIL import Image
 
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.file_ownership import replace_written, require_own
+from codegraph_jax.core.files import whole_file
 from codegraph_jax.data.drawing.defects import Defect, apply_defect, hole_place, place_on
 from codegraph_jax.data.drawing.light import Light, render
 from codegraph_jax.data.drawing.part import Pose, machine_part
@@ -97,14 +98,16 @@ def draw_set(count: int, size: int, seed: int, one_off: float, recurring: Sequen
 def write_set(drawn: Iterable[DrawnPhoto], root: Path) -> None:
     """Writes a set in MVTec's form: test/<type>/<image> and ground_truth/<type>/<stem>_mask.png below `root`."""
     for name, image, mask in drawn:
-        file = root / "test" / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        # each format ignores the arguments of the other
-        Image.fromarray(image).save(file, compress_level=3, quality=95, subsampling=0)
+        _save(image, root / "test" / name)
         if mask.any():
-            file = root / _mask_file(name)
-            file.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(mask).save(file)
+            _save(mask, root / _mask_file(name))
+
+
+def _save(pixels: np.ndarray, file: Path) -> None:
+    """Writes an image as a whole: another process may read that of an earlier start."""
+    with whole_file(file) as name:
+        # each format ignores the arguments of the other
+        Image.fromarray(pixels).save(name, compress_level=3, quality=95, subsampling=0)
 
 
 def replace_set(drawn: DrawnSet, workdir: Path, folder: str) -> None:

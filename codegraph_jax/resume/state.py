@@ -91,8 +91,7 @@ class RunState:
         self._run_dir = self._root / _digest(settings)
         self._saved: dict[str, _SavedCategory] = {}
         for category, samples in sets.items():
-            # every start rewrites a drawn set, whose content follows from the settings
-            photos = [category, _files(samples, with_times=config.data.layout != "drawn")]
+            photos = [category, _files(samples, workdir)]
             result = self._run_dir / f"{_digest(json.dumps([photos, scoring]))}.safetensors"
             # a prepared set of tensorflow-datasets does not change
             has_files = config.data.layout == "tfds" or all(sample.is_file for sample in samples)
@@ -176,8 +175,8 @@ def _settings(config: Config, backbone: LoadedBackbone) -> dict[str, Any]:
     }
 
 
-def _files(samples: Sequence[Sample], with_times: bool) -> list[Any]:
-    """Path, name, size and times of each image."""
+def _files(samples: Sequence[Sample], workdir: Path) -> list[Any]:
+    """Path, name, size and times of each image; no times of a drawn set, which every start writes to the workdir."""
     listed = []
     for sample in samples:
         try:
@@ -185,7 +184,8 @@ def _files(samples: Sequence[Sample], with_times: bool) -> list[Any]:
             facts = [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
         except OSError as error:
             facts = [error.errno or 0]
-        listed.append([sample.path, sample.name, *(facts if with_times else facts[:1])])
+        is_drawn = Path(sample.path).absolute().is_relative_to(workdir.absolute())
+        listed.append([sample.path, sample.name, *(facts[:1] if is_drawn else facts)])
     return listed
 
 

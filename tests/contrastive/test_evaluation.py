@@ -3,9 +3,11 @@
 import dataclasses
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from codegraph_jax.core.settings import ConfigError
 from contrastive_jax.config import OeclConfig, OeclDataConfig
 from contrastive_jax.data.image_set import ImageSet
 from contrastive_jax.data.protocols import evaluation_set, ood_evaluation_set
@@ -56,3 +58,8 @@ def test_each_named_set_is_measured_alone():
     found = evaluation_metrics(data, {"clean": np.array([3.0, 2.0, 2.5, 0.0, 1.0])})["by_class"]
     assert found["near"]["clean"]["auroc"]["value"] == 0.75
     assert found["far"]["clean"]["auroc"] == {"value": 1.0, "low": 1.0, "high": 1.0}
+
+
+def test_an_empty_test_set_is_refused():
+    with pytest.raises(ConfigError, match=r"config\.data\.test: is empty; give a source, same, or none"):
+        OeclConfig(data=OeclDataConfig(test=""))

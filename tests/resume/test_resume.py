@@ -12,6 +12,7 @@ import pytest
 
 from codegraph_jax.config import BankConfig, ParallelConfig, ReportConfig, ResourcesConfig, ThresholdConfig
 from codegraph_jax.core.workdir import RESUME
+from codegraph_jax.data.samples import Sample
 from codegraph_jax.result import DetectionResult
 from codegraph_jax.resume import budget
 from codegraph_jax.resume import state as states
@@ -164,8 +165,12 @@ def test_other_settings_and_other_images_start_from_scratch(
     assert sum(backbone_batches) >= CATEGORIES["gear"], "the file has the same size but was written since"
 
 
-def test_kept_features_are_scored_again_without_the_backbone(config, tmp_path, backbone_batches, capsys, monkeypatch):
+@pytest.mark.parametrize("aggregation", ["mean", "similarity"])
+def test_kept_features_are_scored_again_without_the_backbone(
+    config, tmp_path, backbone_batches, capsys, monkeypatch, aggregation
+):
     monkeypatch.setattr(detect_task, "GIB", 1)  # sizes below 0.1 GiB are not printed
+    config = dataclasses.replace(config, features=dataclasses.replace(config.features, aggregation=aggregation))
     keep = dataclasses.replace(config, resume_data="keep")
     run(keep, tmp_path / "run")
     assert "GiB kept in the workdir" in capsys.readouterr().out
@@ -313,3 +318,17 @@ def test_library_users_get_no_files(photos, config, tmp_path, monkeypatch):
     paths = [str(path) for path in sorted((photos / "gear").rglob("*.png"))]
     detect_task.CoDeGraph(config).detect(paths)
     assert not list(tmp_path.iterdir())
+
+
+def test_added_photos_of_a_drawn_set_are_known_by_their_times(tmp_path):
+    """The set itself, which every start draws again, is known by its content."""
+    paths = [tmp_path / "run" / "images" / "a.png", tmp_path / "b.png"]
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"photo")
+    before, after = [], []
+    for found, seconds in ((before, 1), (after, 2)):
+        for path in paths:
+            os.utime(path, (seconds, seconds))
+        found += states._files([Sample(str(path), path.name, "set") for path in paths], tmp_path / "run")
+    assert before[0] == after[0] and before[1] != after[1]
