@@ -243,7 +243,11 @@ class Inspector:
                 return part
             if _name_in_history(part) not in history[-1].names:
                 raise AnswerError(operator_sentence("only_last", part=number))
-            return self._record_answer(part, "", self._stored.back_to(len(history) - 2))
+            try:
+                stored = self._stored.back_to(len(history) - 2)
+            except BankError as error:
+                raise AnswerError(f"part {number}: {error}") from None
+            return self._record_answer(part, "", stored)
 
     def _record_answer(self, part: Part, answer: str, stored: ReferenceBank) -> Part:
         bank = stored.with_threshold(self._threshold)

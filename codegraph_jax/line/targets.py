@@ -107,6 +107,10 @@ def open_target(address: str) -> Target:
 def _kind(address: str) -> str:
     """`http`, `mqtt` or `csv`."""
     if "://" not in address:
+        try:
+            address.encode()
+        except UnicodeEncodeError:
+            raise ValueError(f"{printable(address)!r}: the name is not valid UTF-8; name another file") from None
         if address.lower().endswith(".csv"):
             return "csv"
         raise ValueError(

@@ -53,7 +53,7 @@ def contact_sheet(heading: str, crops: Sequence[Image.Image], captions: Sequence
     Args:
         heading: one line.
         crops: squares of CROP_SIDE pixels; the heading has the number of those beyond MAX_CROPS.
-        captions: a name for each tile; trimmed to its width.
+        captions: a name for each crop; trimmed to its width.
     """
     more = len(crops) - MAX_CROPS
     crops, captions = crops[:MAX_CROPS], captions[:MAX_CROPS]

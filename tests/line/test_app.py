@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from PIL import Image
 from schemathesis.specs.openapi.checks import ignored_auth, missing_required_header, positive_data_acceptance
 
+from codegraph_jax.bank.file import BankError
 from codegraph_jax.bank.reference_bank import ReferenceBank
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.value_range import ValueRange
@@ -199,7 +200,10 @@ def test_photos_of_twelve_bits_are_shown_in_the_range_of_the_bank(bank, ledger, 
     assert abs(np.asarray(shown).mean() - 2000 / 4095 * 255) < 3
 
 
-def test_answer_updates_bank_and_undo(bank, photos, tmp_path):
+def test_answer_updates_bank_and_undo(bank, photos, tmp_path, monkeypatch):
+    def refuse(*_):
+        raise BankError("the references of revision 1 are no longer stored")
+
     path = marked_copy(photos[0], tmp_path / "marked.png")
     home, ledger = tmp_path / "bank.safetensors", Ledger(tmp_path / "line.sqlite")
     bank.save(str(home), "float32")
@@ -219,6 +223,10 @@ def test_answer_updates_bank_and_undo(bank, photos, tmp_path):
         assert stored.inspect([str(path), str(photos[2])]).flagged.tolist() == [False, True]
         assert [revision.names for revision in stored.history[1:]] == [("1: marked",), ("2: plain",)]
         assert client.delete("/parts/1/answer").status_code == 409, "a later answer has been given"
+        with monkeypatch.context() as patch:
+            patch.setattr(ReferenceBank, "back_to", refuse)
+            refused = client.delete("/parts/2/answer")
+        assert (refused.status_code, "no longer stored" in refused.text) == (409, True)
         assert client.delete("/parts/2/answer").json()["answer"] == ""
         assert client.post("/parts", content=photos[2].read_bytes()).json()["decision"] == "OK"
         assert client.put("/parts/1/answer?defective=true").json()["answer"] == "defective"

@@ -94,6 +94,7 @@ def test_secrets_of_addresses_are_not_shown():
         ("https://user:hidden@host/x", targets.MQTT_PASSWORD), ("mqtt://host", "topic"), ("mqtt://host/a/%23", "topic"),
         ("http://host:99999/", "Port"), ("http:///x", "host"), ("http://host/a b", "spaces"), ("http://host/#x", "#"),
         ("http://host/a\r\nX-Header: 1", "spaces"), ("mqtt://host/t?x=1", "topic"),
+        ("caf\udce9.csv", "UTF-8"),
     ],
 )  # fmt: skip
 def test_invalid_targets_are_refused_at_the_start(text, reason):
