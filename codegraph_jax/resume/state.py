@@ -91,7 +91,7 @@ class RunState:
         self._run_dir = self._root / _digest(settings)
         self._saved: dict[str, _SavedCategory] = {}
         for category, samples in sets.items():
-            photos = [category, _files(samples, workdir)]
+            photos = [category, _files(samples, workdir if config.data.layout == "drawn" else None)]
             result = self._run_dir / f"{_digest(json.dumps([photos, scoring]))}.safetensors"
             # a prepared set of tensorflow-datasets does not change
             has_files = config.data.layout == "tfds" or all(sample.is_file for sample in samples)
@@ -175,16 +175,16 @@ def _settings(config: Config, backbone: LoadedBackbone) -> dict[str, Any]:
     }
 
 
-def _files(samples: Sequence[Sample], workdir: Path) -> list[Any]:
-    """Path, name, size and times of each image; no times of a drawn set, which every start writes to the workdir."""
-    listed = []
+def _files(samples: Sequence[Sample], drawn_below: Path | None) -> list[Any]:
+    """Path, name, size and times of each image; no times below `drawn_below`, where every start draws the set again."""
+    drawn_root, listed = drawn_below and drawn_below.absolute(), []
     for sample in samples:
         try:
             status = Path(page_of(sample.path)[0]).stat()
             facts = [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
         except OSError as error:
             facts = [error.errno or 0]
-        is_drawn = Path(sample.path).absolute().is_relative_to(workdir.absolute())
+        is_drawn = drawn_root is not None and Path(sample.path).absolute().is_relative_to(drawn_root)
         listed.append([sample.path, sample.name, *(facts[:1] if is_drawn else facts)])
     return listed
 
