@@ -158,6 +158,11 @@ class FeatureConfig(Settings):
     """How neighbourhoods are averaged: `mean`, each degree by itself (MuSc); `similarity`, similar patches weigh more,
     and all degrees become one feature (MuSc-V2, docs/method.md section 1)."""
 
+    @property
+    def distance_degrees(self) -> tuple[int, ...]:
+        """Degrees of the distances; with the aggregation `similarity` one feature, compared like that of degree 1."""
+        return (1,) if self.aggregation == "similarity" else self.degrees
+
 
 AutoOrAll = Literal["auto", "all"]
 """Instead of a number of references or patches: chosen by the program, or all."""

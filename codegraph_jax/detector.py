@@ -255,7 +255,7 @@ class CoDeGraph:
             features = read_features(self._extractor_of(plan.frame), config.data, plan, resume_store, progress)
             if config.features.aggregation == "similarity":
                 features = features.similarity_weighted(config.features.degrees)
-                config = replace(config, features=replace(config.features, degrees=(1,)))
+                config = replace(config, features=replace(config.features, degrees=config.features.distance_degrees))
         count = features.set_size(len(plan.images))
         if count < 2:
             raise TooFewImagesError(

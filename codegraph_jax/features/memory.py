@@ -150,7 +150,7 @@ def plan_run(config: Config, backbone: LoadedBackbone, image_count: int, frame: 
     """The memory plan of this process for a detection of `image_count` images."""
     patches = frame.grid[0] * frame.grid[1]
     references = min(config.similarity.reference_count or image_count, image_count)
-    layers, degrees = len(backbone.blocks), len(config.features.degrees)
+    layers, degrees = len(backbone.blocks), len(config.features.distance_degrees)
     # with a radius, the kernel reads separate vectors for each degree
     prepared_layers = degrees if config.similarity.radius != "all" else 1
     layer_bytes = feature_type(config.precision).itemsize * image_count * patches * backbone.width

@@ -34,8 +34,7 @@ class PartialRun:
 
     def __init__(self, directory: Path, config: Config, backbone: LoadedBackbone, frame: Frame):
         self._directory, self._budget = directory, Budget(directory, at_any_cost=config.resume_data == "keep")
-        # weighted by similarity, all degrees become one feature
-        self._degree_count = 1 if config.features.aggregation == "similarity" else len(config.features.degrees)
+        self._degree_count = len(config.features.distance_degrees)
         self._features: FeatureCache | None = None
         self._resumed = directory.is_dir()
         self.loaded_image_count = self.loaded_layer_count = 0

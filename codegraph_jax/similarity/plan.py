@@ -80,9 +80,9 @@ def plan_device(
     prepared_bytes = memory.working_bytes - mean_bytes
     if not (derives_degrees(config.similarity, config.precision) or config.similarity.radius != "all"):
         # the plan assumes that all degrees are derived from one product
-        prepared_bytes += (len(config.features.degrees) - 1) * memory.feature_bytes // layer_count
+        prepared_bytes += (len(config.features.distance_degrees) - 1) * memory.feature_bytes // layer_count
     token_bytes = memory.feature_bytes + prepared_bytes if devices == 1 else shards_at_once(devices) * prepared_bytes
-    table_bytes = (layer_count + 2) * len(config.features.degrees) * memory.degree_bytes
+    table_bytes = (layer_count + 2) * len(config.features.distance_degrees) * memory.degree_bytes
     for padded_count in sorted({max(image_count, largest), image_count}, reverse=True):
         length = padded_size(-(-padded_count // devices))
         columns = padded_size(padded_count if memory.reference_count == image_count else memory.reference_count)

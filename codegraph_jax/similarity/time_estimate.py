@@ -126,7 +126,7 @@ def compares_everything(config: Config, backbone: LoadedBackbone, image_count: i
 
 def comparison_work(config: Config, backbone: LoadedBackbone, image_count: int, grid: tuple[int, int]) -> float:
     """Floating-point operations of the distances, in plain products that take the same time; `auto` counts as all."""
-    degrees, similarity = len(config.features.degrees), config.similarity
+    degrees, similarity = len(config.features.distance_degrees), config.similarity
     efficiency = WINDOW_EFFICIENCY if similarity.radius_patches else MATRIX_EFFICIENCY
     if similarity.radius_patches:
         products = float(degrees * products_of_a_pair(grid, min(similarity.radius_patches, max(grid))))

@@ -10,6 +10,7 @@ from codegraph_jax.config import BankConfig, Config, FeatureConfig
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.features.aggregation import similarity_weighted
+from codegraph_jax.features.memory import plan_run
 from tests.support.tiny_backbones import tiny_backbone
 
 GRID = (4, 5)
@@ -74,5 +75,7 @@ def test_similarity_aggregation_is_used_in_detection_and_refused_for_banks():
     result = detector.score(comparison)
     assert np.isfinite(result.scores_rescored).all() and result.feature_identity["aggregation"] == "similarity"
     assert "aggregation" not in plain.feature_identity
+    plans = [plan_run(one.config, one.backbone, 100, one.extractor.frame) for one in (detector, plain)]
+    assert 3 * plans[0].table_bytes == plans[1].table_bytes, "one feature instead of three degrees"
     with pytest.raises(ConfigError, match=r"config.features.aggregation: a bank compares plain means"):
         CoDeGraph(replace(config, bank=BankConfig(save="x.safetensors")))
