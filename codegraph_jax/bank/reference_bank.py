@@ -261,8 +261,8 @@ class ReferenceBank(StoredBank):
         features = self.extractor().extract(images, value_range=self.value_range, drop_copies=True)
         features = features.masked(self._areas(images, ""), images)
         answers = self.answers_by_key
-        new = [i for i, key in enumerate(features.keys) if answers.get(key.hex()) is not defective]
-        if not new:
+        new = np.flatnonzero([answers.get(key.hex()) is not defective for key in features.keys])
+        if not len(new):
             raise BankError("all these parts have this answer already; nothing to add")
         features = features.select(new)
         names = names or [image.path for image in images]

@@ -82,18 +82,19 @@ class Features:
 
         return replace(self, layers=[weighted(layer) for layer in self.layers])
 
-    def select(self, images: Sequence[int]) -> "Features":
-        """The features of some images, in a run with one process."""
+    def select(self, images: Int[np.ndarray, " k"]) -> "Features":
+        """The features of some images, and the copies of these, in a run with one process."""
+        row_of = {image: row for row, image in enumerate(images.tolist())}
         return replace(
             self,
-            layers=[np.asarray(layer)[images] for layer in self.layers],
+            layers=[np.asarray(layer[images]) for layer in self.layers],
             images_per_process=(len(images),),
             image_features=self.image_features[images],
             keys=[self.keys[i] for i in images],
             kept=self.kept[images],
             placement=self.placement.select(images),
             areas=[self.areas[i] for i in images],
-            copies=(),
+            copies=tuple((source, row_of[image]) for source, image in self.copies if image in row_of),
         )
 
     def masked(self, areas: Sequence[InspectedArea], samples: Sequence[Sample]) -> "Features":

@@ -270,21 +270,9 @@ def _among(comparison: Comparison, images: Int[np.ndarray, " k"]) -> Comparison:
     Its scores are those of a comparison of these images alone, except if only some images are references. The indices
     are in ascending order, and the run has a single process.
     """
-    host, features = comparison.tables.host(), comparison.features
+    host, features = comparison.tables.host(), comparison.features.select(images)
     columns = np.flatnonzero(np.isin(comparison.references, images))
     references = np.searchsorted(images, comparison.references[columns])
-    index = {int(i): k for k, i in enumerate(images)}
-    features = replace(
-        features,
-        layers=[np.asarray(layer[images]) for layer in features.layers],
-        images_per_process=(len(images),),
-        image_features=features.image_features[images],
-        keys=[features.keys[i] for i in images],
-        kept=features.kept[images],
-        placement=features.placement.select(images),
-        areas=[features.areas[i] for i in images],
-        copies=tuple((source, index[i]) for source, i in features.copies if i in index),
-    )
     tables = [np.ascontiguousarray(table[:, images][:, :, columns]) for table in host]
     return replace(
         comparison,
