@@ -276,7 +276,7 @@ def without_spaces(name: str) -> str:
 
 
 def _names_code(arguments: list[str]) -> bool:
-    """Whether the value of a flag, `--flag=VALUE` or `--flag VALUE`, is a Python file or module of the user."""
+    """Whether a flag (`--flag=VALUE` or `--flag VALUE`) names a Python file or module of the user."""
     for argument, following in zip(arguments, [*arguments[1:], ""]):
         name, equals, value = argument.lstrip("-").partition("=")
         if name.removeprefix("config.") in CODE_FLAGS and is_user_code(value if equals else following):

@@ -56,7 +56,7 @@ def photo_mark(
     verdict: PatternVerdict,
     name: str,
 ) -> Pattern | None:
-    """The mark of a photo of the set; None if no patch has this score or there is no other photo."""
+    """The mark of a photo of the set; None if no patch reaches this score, or if there is no other photo."""
     patches = mark_patches(scores, min_score)
     others = [i for i in by_content(range(len(features.kept)), features.keys) if i != photo]
     if not len(patches) or not others:

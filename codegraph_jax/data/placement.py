@@ -24,7 +24,7 @@ class Placement:
 
     @property
     def everything_inspected(self) -> bool:
-        """Whether every patch of every grid is inspected, so that faster computations are possible."""
+        """Whether every patch of every grid is inspected, which allows faster computations."""
         return bool(self.inspected.all())
 
     def rect(self, image: int) -> PhotoRect:

@@ -32,7 +32,7 @@ class Outcome:
 
     @property
     def inspected_in_part(self) -> bool:
-        """Whether something of a photo is not inspected."""
+        """Whether some photos are inspected only in part."""
         return any(area is not everything for area in self.areas)
 
     def label_counts(self) -> Counter[str]:
