@@ -1,4 +1,4 @@
-"""The page of a report: what is in its file, and its tables, viewer and groups in the browser."""
+"""The page of a report: its file, and its tables, viewer and groups in the browser."""
 
 import base64
 import json
